@@ -1,0 +1,184 @@
+// Mmu: the shadow MMU of one virtual machine.
+//
+// It owns the memslots, the shadow pages and their rmaps, and the generation.
+// One VcpuMmu (vcpu_mmu.h) per virtual CPU takes its faults to it.
+//
+//   shadowmmu::DefaultHost host;
+//   auto mmu = shadowmmu::Mmu::Create({.host = &host});
+//   if (!mmu.ok()) return mmu.status();
+//   absl::Status made = (*mmu)->CreateSlot({.id = shadowmmu::SlotId{0},
+//                                           .base = shadowmmu::Gfn(0),
+//                                           .pages = 512,
+//                                           .hva = ram});
+//
+// Thread safety: every member may be called from any thread at any time, but
+// for the destructor, which runs last. Slot updates wait for each other, and
+// for faults that are under way; none of them may be called from inside a Host
+// callback.
+//
+// Three counters, never to be confused, all 64 bits wide:
+//   mmu_valid_gen       tags shadow pages; BumpGeneration() raises it
+//   arena epoch         tags what a release of the whole arena would orphan
+//   memslot generation  raised by every change of the slots
+
+#ifndef SHADOWMMU_MMU_H_
+#define SHADOWMMU_MMU_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "shadowmmu/address.h"
+#include "shadowmmu/fault.h"
+#include "shadowmmu/host.h"
+#include "shadowmmu/memslot.h"
+#include "shadowmmu/stats.h"
+
+namespace shadowmmu {
+
+class VcpuMmu;
+struct Vm;  // the library's inside (src/mmu/vm.h)
+
+struct MmuConfig {
+  // Not owned; must outlive the Mmu. Required.
+  Host* host = nullptr;
+  // Table pages (4 KiB each) that the VM may have at once, 16 to 2^22 - 1.
+  // Fixed for the VM's life; when they are used up the oldest pages go.
+  uint32_t table_capacity = 4096;
+  // Virtual CPUs that may exist at once, 1 to kMaxVcpus.
+  uint32_t max_vcpus = 16;
+  // MAXPHYADDR of the guest's CPU, 36 to 52 bits: slots must lie below it, and
+  // address bits at and above it are reserved in guest entries.
+  unsigned guest_physical_bits = 48;
+  // The largest page that the library may map in one entry.
+  Level largest_page = Level::k1G;
+};
+
+// How InvalidateAll makes every shadow page go.
+enum class Strategy : uint8_t {
+  // Walk and unlink everything now, in one hold of the MMU lock.
+  kZapAll,
+  // Bump the generation; then reclaim obsolete pages oldest first, in batches,
+  // with lock breaks. The default, and what KVM does.
+  kObsoleteWalk,
+};
+
+// What a call of ReclaimObsolete did.
+struct ReclaimResult {
+  uint64_t pages = 0;  // shadow pages zapped
+  bool more = false;   // obsolete pages remain
+};
+
+class Mmu {
+ public:
+  // Fails with InvalidArgument (and says which field), or ResourceExhausted.
+  static absl::StatusOr<std::unique_ptr<Mmu>> Create(const MmuConfig& config);
+  // Every VcpuMmu must be gone (a CHECK), and no other call under way.
+  ~Mmu();
+  Mmu(const Mmu&) = delete;
+  Mmu& operator=(const Mmu&) = delete;
+
+  // ---- Memslots ----
+  // Each fails with a status that says what is wrong, and then has changed
+  // nothing. Each may sleep until faults that are under way have ended.
+
+  // InvalidArgument: an empty slot, an unaligned hva, a range that wraps around
+  // or lies beyond guest_physical_bits, an id of kMaxSlotId or more.
+  // AlreadyExists: the id is taken, or the range overlaps another slot of the
+  // same address space. ResourceExhausted: no memory for the slot's directory.
+  absl::Status CreateSlot(const SlotSpec& spec);
+  // Publishes the slot as INVALID, waits for readers, invalidates every shadow
+  // page (for now: bump and complete walk), flushes, publishes the table
+  // without the slot, frees it. NotFound.
+  absl::Status DeleteSlot(AddressSpace space, SlotId id);
+  // The same memory at other guest frames, by the same two steps. NotFound,
+  // and as CreateSlot.
+  absl::Status MoveSlot(AddressSpace space, SlotId id, Gfn new_base);
+  // Replaces the slot's flags. A slot that becomes read-only is
+  // write-protected before this returns. NotFound, InvalidArgument (unknown
+  // bits).
+  absl::Status SetSlotFlags(AddressSpace space, SlotId id, SlotFlags flags);
+
+  // A slot by id, or by one of its frames; nullopt where there is none.
+  std::optional<SlotSpec> FindSlot(AddressSpace space, SlotId id) const;
+  std::optional<SlotSpec> FindSlot(AddressSpace space, Gfn gfn) const;
+  // All slots of all address spaces, by space, then by base.
+  std::vector<SlotSpec> Slots() const;
+  // The memslot generation: changes with every change of the slots.
+  uint64_t memslot_generation() const;
+
+  // ---- Invalidation (docs/design.md, "Three ways to invalidate") ----
+
+  // Makes every shadow page obsolete, at a cost that does not depend on how
+  // many there are: no lookup returns one any more, and every vCPU loads a new
+  // root before it enters the guest again. The pages' sptes stay on their
+  // rmaps, and notifiers find them there, until ReclaimObsolete takes them.
+  void BumpGeneration();
+  // Zaps up to `budget` obsolete pages, oldest first, unlinking every spte
+  // from its rmap, those of live slots included. Drops the MMU lock between
+  // batches when others wait for it. Any thread, any number of them.
+  ReclaimResult ReclaimObsolete(uint64_t budget);
+  // The whole of one way: when it returns no page that was there before the
+  // call is left.
+  void InvalidateAll(Strategy strategy = Strategy::kObsoleteWalk);
+  // mmu_valid_gen, as it stands now.
+  uint64_t generation() const;
+
+  // ---- Notifiers: the host changes its mappings of guest memory ----
+
+  // From the return of InvalidateBegin to the call of InvalidateEnd no spte
+  // maps any page of `hvas`, and the library touches none of it. Ranges may
+  // overlap and nest; every begin needs one end with the same range. Begin
+  // sleeps until accesses of guest memory that are under way are over.
+  // InvalidArgument: an empty or wrapping range; from End, no such begin.
+  absl::Status InvalidateBegin(HvaRange hvas);
+  absl::Status InvalidateEnd(HvaRange hvas);
+  // Was any page of the range accessed through a spte since it was last aged?
+  // Age clears the accessed bits, TestAge leaves them.
+  bool Age(HvaRange hvas);
+  bool TestAge(HvaRange hvas);
+
+  // ---- Stores that the hypervisor emulates ----
+  // The library performs the store itself, and zaps what it changes of the
+  // guest tables that are shadowed. Use these for every emulated store of a
+  // guest, and for devices that write guest memory.
+
+  // Writes `bytes` at `gpa`; may cross pages (it is then not atomic, and the
+  // outcome tells of the first page that refused). Up to 4096 bytes. kResume
+  // if written.
+  FaultOutcome GuestWrite(AddressSpace space, Gpa gpa,
+                          std::span<const std::byte> bytes);
+  // Compares and exchanges `size` bytes (1, 2, 4, 8; naturally aligned), in
+  // one atomic step as other CPUs see it. InvalidArgument for another size or
+  // alignment (a locked access that crosses a line is the caller's to split).
+  absl::StatusOr<GuestExchange> GuestCompareExchange(AddressSpace space,
+                                                     Gpa gpa, unsigned size,
+                                                     uint64_t expected,
+                                                     uint64_t desired);
+  // Reads guest memory for an emulator; may cross pages. kResume if read.
+  FaultOutcome GuestRead(AddressSpace space, Gpa gpa, std::span<std::byte> out);
+
+  // ---- Virtual CPUs ----
+
+  // AlreadyExists: `id` has one; InvalidArgument: `id` >= max_vcpus;
+  // ResourceExhausted. The VcpuMmu must go before the Mmu.
+  absl::StatusOr<std::unique_ptr<VcpuMmu>> CreateVcpu(VcpuId id);
+
+  Stats GetStats() const;
+
+  // The library's inside, for the audit, the dump and tests.
+  Vm& internals() const { return *vm_; }
+
+ private:
+  explicit Mmu(std::unique_ptr<Vm> vm);
+  const std::unique_ptr<Vm> vm_;
+};
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_H_

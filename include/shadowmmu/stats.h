@@ -1,0 +1,47 @@
+// Counters of one Mmu. Each is exact at the moment it is read; together they
+// are a snapshot taken in one hold of the MMU lock.
+
+#ifndef SHADOWMMU_STATS_H_
+#define SHADOWMMU_STATS_H_
+
+#include <cstdint>
+#include <iosfwd>
+
+namespace shadowmmu {
+
+struct Stats {
+  // ---- What is there now ----
+  uint64_t shadow_pages = 0;    // tables in use, obsolete and pinned included
+  uint64_t obsolete_pages = 0;  // of these, not of the current generation
+  uint64_t leaf_sptes = 0;      // entries that map guest memory
+  uint64_t pte_list_descs = 0;  // descriptors in use
+  uint64_t rmap_chunks = 0;     // 2 MiB chunks of per-gfn state
+  uint64_t slots = 0;
+  uint64_t vcpus = 0;
+  uint64_t table_bytes = 0;     // shadow pages, 4 KiB each
+  uint64_t metadata_bytes = 0;  // all else the library holds from the Host
+
+  // ---- What happened since the Mmu was made ----
+  uint64_t faults = 0;         // HandleFault calls
+  uint64_t fault_retries = 0;  // times a fault started over
+  uint64_t guest_faults = 0;   // ended as kGuestFault
+  uint64_t emulations = 0;     // ended as kEmulate
+  uint64_t sptes_set = 0;      // leaf entries made or changed
+  uint64_t pages_created = 0;  // shadow pages made
+  uint64_t pages_zapped = 0;   // shadow pages taken out
+  uint64_t pages_evicted = 0;  // of these, to make room
+  uint64_t sptes_zapped = 0;   // leaf entries taken off their rmap
+  uint64_t generation_bumps = 0;
+  uint64_t reclaim_batches = 0;  // holds of the lock by ReclaimObsolete
+  uint64_t lock_breaks = 0;      // times a walk let others in
+  uint64_t tlb_flushes = 0;      // calls of Host::FlushTlb for several vCPUs
+  uint64_t guest_writes = 0;     // GuestWrite and GuestCompareExchange stores
+  uint64_t guest_table_writes = 0;  // of these, into a shadowed guest table
+};
+
+// One "name value" line each.
+std::ostream& operator<<(std::ostream& os, const Stats& stats);
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_STATS_H_

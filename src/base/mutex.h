@@ -1,0 +1,271 @@
+// The locks of the library and the scopes that hold them:
+//
+//   Mutex         MutexLock                            waits in the kernel
+//   SharedMutex   ReaderMutexLock, WriterMutexLock     the same, many readers
+//   SpinLock      SpinLockHolder                       one byte, never sleeps
+//                                                      for long
+//
+//   Mutex mu_{LockRank::kLeaf};
+//   int count_ ABSL_GUARDED_BY(mu_) = 0;
+//   ...
+//   MutexLock lock(&mu_);
+//   ++count_;
+//
+//  1. Each lock has a rank, and debug builds check the order (lock_rank.h).
+//  2. None may be taken twice by one thread.
+//  3. AssertHeld tells clang's thread-safety analysis that the lock is held,
+//     and in debug builds checks that it is so.
+//  4. Contended() is a hint for lock breaks: it may be stale, and is never
+//     wrong for long. A walk that finds it true unlocks, yields and locks
+//     again; at that moment nothing half-done may be visible.
+//
+// Why not absl::Mutex: distributions ship it with deadlock detection compiled
+// in and without sanitizer annotations; the first is slow, the second makes
+// ThreadSanitizer report correct code. These wrap pthread locks, which it
+// knows.
+
+#ifndef SHADOWMMU_BASE_MUTEX_H_
+#define SHADOWMMU_BASE_MUTEX_H_
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+
+#include "absl/base/optimization.h"
+#include "absl/base/thread_annotations.h"
+#include "src/base/lock_rank.h"
+
+namespace shadowmmu {
+
+// How many threads wait for a lock now. Counts the slow path only: an
+// acquisition that finds the lock free does not touch it. Relaxed, because it
+// orders nothing.
+class WaiterCount {
+ public:
+  // Counts the calling thread from here to the end of the scope.
+  class Scope {
+   public:
+    explicit Scope(WaiterCount* count) : count_(count->count_) {
+      count_.fetch_add(1, std::memory_order_relaxed);
+    }
+    ~Scope() { count_.fetch_sub(1, std::memory_order_relaxed); }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    std::atomic<std::uint32_t>& count_;
+  };
+
+  bool any() const { return count_.load(std::memory_order_relaxed) != 0; }
+
+ private:
+  std::atomic<std::uint32_t> count_{0};
+};
+
+// A mutual exclusion lock that sleeps in the kernel while it waits.
+class ABSL_LOCKABLE Mutex {
+ public:
+  explicit Mutex(LockRank rank) : order_(rank) {}
+  Mutex(const Mutex&) = delete;
+  Mutex& operator=(const Mutex&) = delete;
+
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+    order_.WillWait();
+    if (ABSL_PREDICT_FALSE(!mutex_.try_lock())) LockSlow();
+    order_.Acquired(LockMode::kExclusive);
+  }
+
+  bool TryLock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true);
+
+  void Unlock() ABSL_UNLOCK_FUNCTION() {
+    order_.Released();
+    mutex_.unlock();
+  }
+
+  void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {
+    order_.CheckHeld(LockMode::kExclusive);
+  }
+
+  // Whether another thread waits for this lock now. Usable without holding it.
+  bool Contended() const { return waiters_.any(); }
+
+ private:
+  void LockSlow();
+
+  std::mutex mutex_;
+  WaiterCount waiters_;
+  [[no_unique_address]] LockOrder order_;
+};
+
+// Holds a Mutex for a scope. May let go early, and take it again.
+class ABSL_SCOPED_LOCKABLE MutexLock {
+ public:
+  explicit MutexLock(Mutex* mutex) ABSL_EXCLUSIVE_LOCK_FUNCTION(mutex)
+      : mutex_(mutex), held_(true) {
+    mutex_->Lock();
+  }
+  ~MutexLock() ABSL_UNLOCK_FUNCTION() {
+    if (held_) mutex_->Unlock();
+  }
+  MutexLock(const MutexLock&) = delete;
+  MutexLock& operator=(const MutexLock&) = delete;
+
+  void Unlock() ABSL_UNLOCK_FUNCTION() {
+    mutex_->Unlock();
+    held_ = false;
+  }
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+    mutex_->Lock();
+    held_ = true;
+  }
+
+ private:
+  Mutex* const mutex_;
+  bool held_;
+};
+
+// Many readers or one writer. Where the C library can, a waiting writer holds
+// back new readers, so that zaps are not starved by faults; this is why it
+// wraps the pthread lock and not std::shared_mutex, which prefers readers.
+class ABSL_LOCKABLE SharedMutex {
+ public:
+  explicit SharedMutex(LockRank rank);
+  ~SharedMutex();
+  SharedMutex(const SharedMutex&) = delete;
+  SharedMutex& operator=(const SharedMutex&) = delete;
+
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION();
+  bool TryLock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true);
+  void Unlock() ABSL_UNLOCK_FUNCTION();
+
+  void ReaderLock() ABSL_SHARED_LOCK_FUNCTION();
+  bool ReaderTryLock() ABSL_SHARED_TRYLOCK_FUNCTION(true);
+  void ReaderUnlock() ABSL_UNLOCK_FUNCTION();
+
+  void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {
+    order_.CheckHeld(LockMode::kExclusive);
+  }
+  void AssertReaderHeld() const ABSL_ASSERT_SHARED_LOCK() {
+    order_.CheckHeld(LockMode::kShared);
+  }
+
+  // Whether another thread, reader or writer, waits for this lock now.
+  bool Contended() const { return waiters_.any(); }
+
+ private:
+  pthread_rwlock_t rwlock_;
+  WaiterCount waiters_;
+  [[no_unique_address]] LockOrder order_;
+};
+
+// Holds a SharedMutex shared for a scope.
+class ABSL_SCOPED_LOCKABLE ReaderMutexLock {
+ public:
+  explicit ReaderMutexLock(SharedMutex* mutex) ABSL_SHARED_LOCK_FUNCTION(mutex)
+      : mutex_(mutex), held_(true) {
+    mutex_->ReaderLock();
+  }
+  ~ReaderMutexLock() ABSL_UNLOCK_FUNCTION() {
+    if (held_) mutex_->ReaderUnlock();
+  }
+  ReaderMutexLock(const ReaderMutexLock&) = delete;
+  ReaderMutexLock& operator=(const ReaderMutexLock&) = delete;
+
+  void Unlock() ABSL_UNLOCK_FUNCTION() {
+    mutex_->ReaderUnlock();
+    held_ = false;
+  }
+  void Lock() ABSL_SHARED_LOCK_FUNCTION() {
+    mutex_->ReaderLock();
+    held_ = true;
+  }
+
+ private:
+  SharedMutex* const mutex_;
+  bool held_;
+};
+
+// Holds a SharedMutex exclusively for a scope.
+class ABSL_SCOPED_LOCKABLE WriterMutexLock {
+ public:
+  explicit WriterMutexLock(SharedMutex* mutex)
+      ABSL_EXCLUSIVE_LOCK_FUNCTION(mutex)
+      : mutex_(mutex), held_(true) {
+    mutex_->Lock();
+  }
+  ~WriterMutexLock() ABSL_UNLOCK_FUNCTION() {
+    if (held_) mutex_->Unlock();
+  }
+  WriterMutexLock(const WriterMutexLock&) = delete;
+  WriterMutexLock& operator=(const WriterMutexLock&) = delete;
+
+  void Unlock() ABSL_UNLOCK_FUNCTION() {
+    mutex_->Unlock();
+    held_ = false;
+  }
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+    mutex_->Lock();
+    held_ = true;
+  }
+
+ private:
+  SharedMutex* const mutex_;
+  bool held_;
+};
+
+// A lock of one byte (in release builds) for sections of a few instructions.
+// Waits by spinning, then by giving up the CPU again and again, so a holder
+// that was preempted can run. No Host call is made, and nothing is allocated,
+// under one.
+class ABSL_LOCKABLE SpinLock {
+ public:
+  constexpr explicit SpinLock(LockRank rank) : order_(rank) {}
+  SpinLock(const SpinLock&) = delete;
+  SpinLock& operator=(const SpinLock&) = delete;
+
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+    order_.WillWait();
+    if (ABSL_PREDICT_FALSE(held_.exchange(true, std::memory_order_acquire))) {
+      LockSlow();
+    }
+    order_.Acquired(LockMode::kExclusive);
+  }
+
+  bool TryLock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true);
+
+  void Unlock() ABSL_UNLOCK_FUNCTION() {
+    order_.Released();
+    held_.store(false, std::memory_order_release);
+  }
+
+  void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {
+    order_.CheckHeld(LockMode::kExclusive);
+  }
+
+ private:
+  void LockSlow();
+
+  std::atomic<bool> held_{false};
+  [[no_unique_address]] LockOrder order_;
+};
+
+// Holds a SpinLock for a scope.
+class ABSL_SCOPED_LOCKABLE SpinLockHolder {
+ public:
+  explicit SpinLockHolder(SpinLock* lock) ABSL_EXCLUSIVE_LOCK_FUNCTION(lock)
+      : lock_(lock) {
+    lock_->Lock();
+  }
+  ~SpinLockHolder() ABSL_UNLOCK_FUNCTION() { lock_->Unlock(); }
+  SpinLockHolder(const SpinLockHolder&) = delete;
+  SpinLockHolder& operator=(const SpinLockHolder&) = delete;
+
+ private:
+  SpinLock* const lock_;
+};
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_BASE_MUTEX_H_

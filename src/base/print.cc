@@ -1,0 +1,116 @@
+// How the public types print.
+
+#include <ostream>
+
+#include "shadowmmu/access.h"
+#include "shadowmmu/fault.h"
+#include "shadowmmu/stats.h"
+
+namespace shadowmmu {
+
+std::ostream& operator<<(std::ostream& os, AccessType type) {
+  switch (type) {
+    case AccessType::kRead:
+      return os << "read";
+    case AccessType::kWrite:
+      return os << "write";
+    case AccessType::kFetch:
+      return os << "fetch";
+  }
+  return os << "?";
+}
+
+std::ostream& operator<<(std::ostream& os, const Access& access) {
+  return os << (access.privilege == Privilege::kUser ? "user " : "supervisor ")
+            << (access.implicit == Implicit::kYes ? "implicit " : "")
+            << access.type;
+}
+
+std::ostream& operator<<(std::ostream& os, FaultOutcome::Kind kind) {
+  switch (kind) {
+    case FaultOutcome::Kind::kResume:
+      return os << "resume";
+    case FaultOutcome::Kind::kGuestFault:
+      return os << "guest fault";
+    case FaultOutcome::Kind::kEmulate:
+      return os << "emulate";
+    case FaultOutcome::Kind::kMemoryFault:
+      return os << "memory fault";
+    case FaultOutcome::Kind::kDirtyRingFull:
+      return os << "dirty ring full";
+    case FaultOutcome::Kind::kRetry:
+      return os << "retry";
+    case FaultOutcome::Kind::kNoMemory:
+      return os << "no memory";
+  }
+  return os << "?";
+}
+
+std::ostream& operator<<(std::ostream& os, EmulateReason reason) {
+  switch (reason) {
+    case EmulateReason::kNoSlot:
+      return os << "no slot";
+    case EmulateReason::kReadOnlySlot:
+      return os << "read-only slot";
+    case EmulateReason::kWriteTracked:
+      return os << "write-tracked";
+  }
+  return os << "?";
+}
+
+std::ostream& operator<<(std::ostream& os, MemoryFaultReason reason) {
+  switch (reason) {
+    case MemoryFaultReason::kHostRefused:
+      return os << "host refused";
+    case MemoryFaultReason::kTableOutsideSlots:
+      return os << "table outside slots";
+  }
+  return os << "?";
+}
+
+std::ostream& operator<<(std::ostream& os, const GuestFault& fault) {
+  if (fault.vector == GuestFault::Vector::kGeneralProtection) {
+    return os << "#GP(" << fault.error_code << ")";
+  }
+  const std::ios_base::fmtflags flags = os.flags();
+  os << "#PF(0x" << std::hex << fault.error_code << ")";
+  os.flags(flags);
+  return os << " at " << fault.address;
+}
+
+std::ostream& operator<<(std::ostream& os, const FaultOutcome& outcome) {
+  os << outcome.kind;
+  switch (outcome.kind) {
+    case FaultOutcome::Kind::kGuestFault:
+      return os << " " << outcome.guest_fault;
+    case FaultOutcome::Kind::kEmulate:
+      return os << " " << outcome.gpa << " (" << outcome.emulate_reason << ")";
+    case FaultOutcome::Kind::kMemoryFault:
+      return os << " " << outcome.gpa << " (" << outcome.memory_fault_reason
+                << ")";
+    default:
+      return os;
+  }
+}
+
+std::ostream& operator<<(std::ostream& os, const Stats& stats) {
+  return os << "shadow_pages " << stats.shadow_pages << "\nobsolete_pages "
+            << stats.obsolete_pages << "\nleaf_sptes " << stats.leaf_sptes
+            << "\npte_list_descs " << stats.pte_list_descs << "\nrmap_chunks "
+            << stats.rmap_chunks << "\nslots " << stats.slots << "\nvcpus "
+            << stats.vcpus << "\ntable_bytes " << stats.table_bytes
+            << "\nmetadata_bytes " << stats.metadata_bytes << "\nfaults "
+            << stats.faults << "\nfault_retries " << stats.fault_retries
+            << "\nguest_faults " << stats.guest_faults << "\nemulations "
+            << stats.emulations << "\nsptes_set " << stats.sptes_set
+            << "\npages_created " << stats.pages_created << "\npages_zapped "
+            << stats.pages_zapped << "\npages_evicted " << stats.pages_evicted
+            << "\nsptes_zapped " << stats.sptes_zapped << "\ngeneration_bumps "
+            << stats.generation_bumps << "\nreclaim_batches "
+            << stats.reclaim_batches << "\nlock_breaks " << stats.lock_breaks
+            << "\ntlb_flushes " << stats.tlb_flushes << "\nguest_writes "
+            << stats.guest_writes << "\nguest_table_writes "
+            << stats.guest_table_writes << "\n";
+}
+
+}  // namespace shadowmmu

@@ -1,0 +1,86 @@
+#include "src/memslot/slot_table.h"
+
+#include <utility>
+
+namespace shadowmmu {
+
+const Memslot* SlotTable::Find(AddressSpace space, Gfn gfn) const {
+  const SlotIndex::Entry* entry = by_gfn_[ToInt(space)].AtOrBelow(gfn.value());
+  return entry != nullptr && gfn.value() < entry->end ? entry->slot.get()
+                                                      : nullptr;
+}
+
+std::shared_ptr<const Memslot> SlotTable::FindById(AddressSpace space,
+                                                   SlotId id) const {
+  const SlotIndex::Entry* entry = by_id_[ToInt(space)].AtOrBelow(ToInt(id));
+  return entry != nullptr && entry->key == ToInt(id) ? entry->slot : nullptr;
+}
+
+const Memslot* SlotTable::FindOverlap(AddressSpace space, GfnRange gfns,
+                                      const SlotId* except) const {
+  const Memslot* found = nullptr;
+  ForEachInGfnRange(space, gfns, [&](const Memslot& slot, GfnRange) {
+    if (except == nullptr || slot.spec.id != *except) found = &slot;
+  });
+  return found;
+}
+
+void SlotTable::Insert(std::shared_ptr<const Memslot> slot) {
+  const SlotSpec& spec = slot->spec;
+  SlotIndex& by_gfn = by_gfn_[ToInt(spec.space)];
+  SlotIndex& by_id = by_id_[ToInt(spec.space)];
+  by_gfn = by_gfn.With({spec.base.value(), spec.gfns().end().value(), slot});
+  by_id = by_id.With({ToInt(spec.id), uint64_t{ToInt(spec.id)} + 1, slot});
+  by_hva_ = by_hva_.With(
+      {spec.hva.value(), (spec.hvas().end() - 1).value(), std::move(slot)});
+}
+
+void SlotTable::Erase(const Memslot& slot) {
+  const SlotSpec& spec = slot.spec;
+  SlotIndex& by_gfn = by_gfn_[ToInt(spec.space)];
+  SlotIndex& by_id = by_id_[ToInt(spec.space)];
+  by_gfn = by_gfn.Without(spec.base.value(), slot);
+  by_id = by_id.Without(ToInt(spec.id), slot);
+  by_hva_ = by_hva_.Without(spec.hva.value(), slot);
+}
+
+std::unique_ptr<const SlotTable> SlotTable::With(
+    std::shared_ptr<const Memslot> slot) const {
+  auto table = std::make_unique<SlotTable>(*this);
+  table->Insert(std::move(slot));
+  ++table->generation_;
+  return table;
+}
+
+std::unique_ptr<const SlotTable> SlotTable::Without(const Memslot& slot) const {
+  auto table = std::make_unique<SlotTable>(*this);
+  table->Erase(slot);
+  ++table->generation_;
+  return table;
+}
+
+std::unique_ptr<const SlotTable> SlotTable::Replacing(
+    std::shared_ptr<const Memslot> slot) const {
+  auto table = std::make_unique<SlotTable>(*this);
+  table->Erase(*FindById(slot->spec.space, slot->spec.id));
+  table->Insert(std::move(slot));
+  ++table->generation_;
+  return table;
+}
+
+const Memslot* SlotCache::Find(const SlotTable& table, AddressSpace space,
+                               Gfn gfn) {
+  if (slot_ != nullptr && generation_ == table.generation() &&
+      space_ == space && slot_->Contains(gfn)) {
+    return slot_;
+  }
+  const Memslot* slot = table.Find(space, gfn);
+  if (slot != nullptr) {
+    generation_ = table.generation();
+    space_ = space;
+    slot_ = slot;
+  }
+  return slot;
+}
+
+}  // namespace shadowmmu

@@ -1,0 +1,271 @@
+#include "src/mmu/audit_pages.h"
+
+#include "src/mmu/vcpu_state.h"
+
+namespace shadowmmu {
+
+void AuditPages::Check() {
+  vm_.lock.AssertHeld();
+  CheckActiveList();
+  for (uint32_t i = 1; i < vm_.arena.end(); ++i) {
+    const auto table = static_cast<TableIndex>(i);
+    if (vm_.lists.back_references().Has(table)) ++place_arrays_;
+    if (vm_.arena.Page(table).state != PageState::kFree) CheckPage(table);
+  }
+  CheckRoots();
+  CheckTracking();
+  CheckCounts();
+}
+
+// Invariant 6, and that list, hash and states agree.
+void AuditPages::CheckActiveList() {
+  uint64_t generation = 0;
+  uint64_t listed = 0;
+  for (TableIndex table = vm_.pages.oldest(); table != TableIndex::kNil;
+       table = vm_.pages.Next(table)) {
+    if (++listed > vm_.arena.capacity()) {
+      Violation(report_, 6, "the active list does not end");
+      return;
+    }
+    const ShadowPage& page = vm_.arena.Page(table);
+    if (page.state != PageState::kActive) {
+      Violation(report_, 6, "table ", ToInt(table),
+                " is in the active list and not active");
+    }
+    if (page.mmu_valid_gen < generation) {
+      Violation(report_, 6, "table ", ToInt(table), " of generation ",
+                page.mmu_valid_gen, " stands behind one of ", generation);
+    }
+    generation = page.mmu_valid_gen;
+  }
+  if (listed != vm_.pages.active()) {
+    Violation(report_, 11, listed, " pages in the active list, ",
+              vm_.pages.active(), " counted");
+  }
+}
+
+void AuditPages::CheckPage(TableIndex table) {
+  ++report_.pages;
+  const ShadowPage& page = vm_.arena.Page(table);
+  if (!page.role.direct()) ++indirect_;
+  if (page.mmu_valid_gen > vm_.generations.mmu_valid_gen) {
+    Violation(report_, 12, "table ", ToInt(table), " is of generation ",
+              page.mmu_valid_gen, ", which is yet to come");
+  }
+  if (page.state == PageState::kZapped) {
+    ++zapped_;
+    if (page.root_count == 0 || page.entries != 0 || !page.parents.empty()) {
+      Violation(report_, 11, "zapped table ", ToInt(table),
+                " is no empty root, and was not freed");
+    }
+    return;
+  }
+  ++active_;
+  const bool current = page.mmu_valid_gen == vm_.generations.mmu_valid_gen;
+  const TableIndex found =
+      vm_.pages.Find(page.gfn, page.role, page.mmu_valid_gen);
+  if (found != table) {
+    Violation(report_, 5, "the lookup of table ", ToInt(table), " (", page.gfn,
+              ", ", page.role, current ? ", current" : ", obsolete",
+              ") finds table ", ToInt(found));
+  }
+  if (!page.role.direct()) {
+    ++tracked_[ToInt(page.role.space())][page.gfn.value()];
+    ++pages_shadowing_[ToInt(page.role.space())];
+    if (vm_.slot_table().Find(page.role.space(), page.gfn) == nullptr) {
+      Violation(report_, 9, "table ", ToInt(table), " shadows the table in ",
+                page.gfn, " of ", page.role.space(), ", which has no slot");
+    }
+  }
+  CheckEntries(table);
+}
+
+void AuditPages::CheckEntries(TableIndex table) {
+  const ShadowPage& page = vm_.arena.Page(table);
+  const Level level = page.role.level();
+  unsigned present = 0;
+  for (unsigned i = 0; i < kEntriesPerTable; ++i) {
+    const SpteRef ref(table, i);
+    const Spte spte = vm_.arena.Load(ref);
+    if (!spte.present()) {
+      if (spte != vm_.format.NotPresent()) {
+        Violation(report_, 11, ref, " is not present, and not clear");
+      }
+      continue;
+    }
+    ++present;
+    if ((spte.bits() & vm_.format.ReservedBits(spte, level)) != 0) {
+      Violation(report_, 1, ref, " has bits that the CPU reserves");
+    }
+    if (spte.leaf(level)) {
+      CheckLeaf(ref, spte);
+    } else {
+      CheckLink(ref, spte);
+    }
+  }
+  if (present != page.entries) {
+    Violation(report_, 11, "table ", ToInt(table), " has ", present,
+              " entries, ", page.entries, " counted");
+  }
+}
+
+void AuditPages::CheckLeaf(SpteRef ref, Spte spte) {
+  ++report_.sptes;
+  const ShadowPage& page = vm_.arena.Page(ref.table());
+  const Gfn gfn = vm_.arena.GfnOf(ref);
+  const ListKey* list = lists_.Find(ref);
+  if (list == nullptr) {
+    Violation(report_, 1, ref, " maps ", gfn, " of ", page.role.space(), " at ",
+              page.role.level(), " and sits on no rmap");
+  } else if (list->kind != ListKey::Kind::kRmap) {
+    Violation(report_, 1, ref, " is a leaf and sits on ", *list);
+  }
+  if (!page.role.rights().Includes(spte.rights())) {
+    Violation(report_, 1, ref, " grants ", spte.rights(), ", its role ",
+              page.role.rights());
+  }
+  if (!IsAligned(gfn, page.role.level())) {
+    Violation(report_, 1, ref, " maps ", gfn, ", not aligned to its level");
+  }
+}
+
+// Invariant 4, from the parent's side, and that the child fits.
+void AuditPages::CheckLink(SpteRef ref, Spte spte) {
+  const ShadowPage& page = vm_.arena.Page(ref.table());
+  const TableIndex child = vm_.arena.TableAt(vm_.format.TableOf(spte));
+  if (child == TableIndex::kNil ||
+      vm_.arena.Page(child).state != PageState::kActive) {
+    Violation(report_, 4, ref, " points to no active table");
+    return;
+  }
+  const ListKey* list = lists_.Find(ref);
+  if (list == nullptr || list->kind != ListKey::Kind::kParents ||
+      list->child != child) {
+    Violation(report_, 4, ref, " points to table ", ToInt(child),
+              " and is not on its parent list");
+  }
+  const ShadowPage& below = vm_.arena.Page(child);
+  if (below.role.level() != Below(page.role.level()) ||
+      below.role.space() != page.role.space() ||
+      !page.role.rights().Includes(below.role.rights()) ||
+      below.mmu_valid_gen != page.mmu_valid_gen) {
+    Violation(report_, 4, ref, " of a table (", page.role, ", generation ",
+              page.mmu_valid_gen, ") points to one (", below.role,
+              ", generation ", below.mmu_valid_gen, ")");
+  }
+}
+
+void AuditPages::CheckRoots() {
+  for (const VcpuState* vcpu : vm_.vcpus) {
+    if (vcpu == nullptr || vcpu->root.epoch != vm_.generations.arena_epoch) {
+      continue;
+    }
+    for (unsigned i = 0; i < vcpu->root.pages; ++i) {
+      ++roots_[ToInt(vcpu->root.page[i])];
+    }
+  }
+  for (uint32_t i = 1; i < vm_.arena.end(); ++i) {
+    const ShadowPage& page = vm_.arena.Page(static_cast<TableIndex>(i));
+    const auto held = roots_.find(i);
+    const uint32_t expected = held == roots_.end() ? 0 : held->second;
+    const uint32_t counted =
+        page.state == PageState::kFree ? 0 : page.root_count;
+    if (counted != expected) {
+      Violation(report_, 11, "table ", i, " is the root of ", expected,
+                " vCPUs, ", counted, " counted");
+    }
+  }
+}
+
+void AuditPages::CheckTracking() {
+  vm_.slot_table().ForEach([&](const Memslot& slot) {
+    vm_.lock.AssertHeld();
+    CheckSlotTracking(slot);
+  });
+  for (unsigned space = 0; space < kAddressSpaces; ++space) {
+    if (pages_shadowing_[space] != vm_.tracked_tables[space]) {
+      Violation(report_, 11, "as ", space, " has ", pages_shadowing_[space],
+                " shadowed guest tables, ", vm_.tracked_tables[space],
+                " counted");
+    }
+    for (const auto& [gfn, count] : tracked_[space]) CheckNotWritable(Gfn(gfn));
+  }
+}
+
+// The counts of one slot against the pages that were seen.
+void AuditPages::CheckSlotTracking(const Memslot& slot) {
+  SlotRmaps& rmaps = *slot.rmaps;
+  const auto& expected = tracked_[ToInt(slot.spec.space)];
+  absl::flat_hash_map<uint64_t, uint64_t> by_gigabyte;
+  uint64_t total = 0;
+  const uint64_t epoch = vm_.generations.arena_epoch;
+  rmaps.ForEachChunk(epoch, [&](RmapChunk& chunk) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < chunk.gfns; ++i) {
+      const Gfn gfn = chunk.first_gfn + i;
+      const auto found = expected.find(gfn.value());
+      const uint32_t pages = found == expected.end() ? 0 : found->second;
+      const uint32_t counted =
+          chunk.write_track == nullptr ? 0 : chunk.write_track[i];
+      if (pages != counted) {
+        Violation(report_, 11, gfn, " of ", slot.spec.space, " is shadowed by ",
+                  pages, " pages, ", counted, " counted");
+      }
+      sum += pages;
+    }
+    if (sum != chunk.tracked_tables) {
+      Violation(report_, 11, "the chunk of ", chunk.first_gfn, " holds ", sum,
+                " shadowed tables, ", chunk.tracked_tables, " counted");
+    }
+    by_gigabyte[AlignDown(chunk.first_gfn, Level::k1G).value()] += sum;
+    total += sum;
+  });
+  rmaps.ForEachGigabyte(epoch, [&](Gfn gfn, GigabyteRecord& record) {
+    if (by_gigabyte[gfn.value()] != record.tracked_tables) {
+      Violation(report_, 11, "the GiB of ", gfn, " holds ",
+                by_gigabyte[gfn.value()], " shadowed tables, ",
+                record.tracked_tables, " counted");
+    }
+  });
+  if (total != rmaps.tracked_tables()) {
+    Violation(report_, 11, slot.spec, " holds ", total, " shadowed tables, ",
+              rmaps.tracked_tables(), " counted");
+  }
+}
+
+// Invariant 7.
+void AuditPages::CheckNotWritable(Gfn gfn) {
+  const uint64_t epoch = vm_.generations.arena_epoch;
+  for (unsigned space = 0; space < kAddressSpaces; ++space) {
+    const Memslot* slot =
+        vm_.slot_table().Find(static_cast<AddressSpace>(space), gfn);
+    if (slot == nullptr) continue;
+    slot->rmaps->ForEachHead(
+        {gfn, 1}, epoch, [&](RmapHead& head, Gfn, Level level) {
+          vm_.lock.AssertHeld();
+          vm_.lists.ForEach(head, [&](SpteRef ref) {
+            vm_.lock.AssertHeld();
+            if (!vm_.arena.Load(ref).writable()) return;
+            Violation(report_, 7, ref,
+                      " can write the shadowed guest table in ", gfn, " (",
+                      slot->spec.space, ", at ", level, ")");
+          });
+        });
+  }
+}
+
+void AuditPages::CheckCounts() {
+  const auto expect = [&](uint64_t there, uint64_t counted, const char* what) {
+    if (there != counted) {
+      Violation(report_, 11, there, " ", what, ", ", counted, " counted");
+    }
+  };
+  expect(active_, vm_.pages.active(), "active pages");
+  expect(zapped_, vm_.pinned_pages, "pinned pages");
+  expect(active_ + zapped_, vm_.arena.tables_in_use(), "tables in use");
+  expect(indirect_, vm_.arena.translations().in_use(), "indirect pages");
+  expect(place_arrays_, vm_.lists.back_references().pool().in_use(),
+         "arrays of places");
+}
+
+}  // namespace shadowmmu

@@ -1,0 +1,197 @@
+#include "src/mmu/fault.h"
+
+#include <optional>
+
+#include "src/mmu/guest_walk.h"
+#include "src/mmu/make_room.h"
+#include "src/mmu/map.h"
+#include "src/mmu/roots.h"
+
+namespace shadowmmu {
+namespace {
+
+// How often a fault starts over before it lets the guest try again.
+constexpr int kMaxAttempts = 8;
+
+// One attempt at a fault. An attempt that went stale has no outcome.
+class Attempt {
+ public:
+  Attempt(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access)
+      : vm_(vm),
+        vcpu_(vcpu),
+        gva_(gva),
+        access_(access),
+        reader_(vm.slots),
+        slots_(reader_.table()) {}
+
+  std::optional<FaultOutcome> Run();
+
+ private:
+  std::optional<FaultOutcome> Resolve();
+  bool MakeChunks() const;
+  std::optional<FaultOutcome> MapUnderLock(Level largest);
+  bool Stale(Level largest) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  HvaRange HostRange(Level level) const;
+  bool write() const { return access_.type == AccessType::kWrite; }
+
+  Vm& vm_;
+  VcpuState& vcpu_;
+  const Gva gva_;
+  const Access& access_;
+  const SlotReader reader_;
+  const SlotTable& slots_;
+  GuestWalk walk_;
+  const Memslot* slot_ = nullptr;
+  uint64_t sequence_ = 0;
+  HostPage host_;
+};
+
+std::optional<FaultOutcome> Attempt::Run() {
+  const WalkContext context{.slots = slots_,
+                            .cache = vcpu_.slot_cache,
+                            .memory = vm_.memory,
+                            .space = vcpu_.space,
+                            .mode = vcpu_.paging,
+                            .physical_bits = vm_.config.guest_physical_bits};
+  if (auto bad = WalkGuest(context, gva_, access_, &walk_)) return bad;
+  const Gpa gpa = ToGpa(walk_.gfn) + PageOffset(gva_);
+  slot_ = vcpu_.slot_cache.Find(slots_, vcpu_.space, walk_.gfn);
+  if (slot_ == nullptr) {
+    return FaultOutcome::Emulate(gpa, EmulateReason::kNoSlot);
+  }
+  if (!slot_->live()) return FaultOutcome::Retry();
+  if (write() && slot_->read_only()) {
+    return FaultOutcome::Emulate(gpa, EmulateReason::kReadOnlySlot);
+  }
+  if (auto bad = Resolve()) return bad;
+  if (!MakeChunks()) return FaultOutcome::NoMemory();
+  return MapUnderLock(MaxMapLevel(vm_, walk_, *slot_, host_));
+}
+
+// Asks the Host what is behind the page, and tells it what the guest may do.
+std::optional<FaultOutcome> Attempt::Resolve() {
+  const Hva hva = slot_->ToHva(walk_.gfn);
+  sequence_ = vm_.memory.sequence();
+  if (vm_.memory.Blocks({hva, kPageSize})) return FaultOutcome::Retry();
+  absl::StatusOr<HostPage> host = vm_.host.Resolve(hva, access_.type);
+  if (!host.ok() || (write() && !host->writable)) {
+    // While the range is being changed, "not there" is not the last word.
+    if (vm_.memory.Blocks({hva, kPageSize}) ||
+        vm_.memory.sequence() != sequence_) {
+      return FaultOutcome::Retry();
+    }
+    return FaultOutcome::MemoryFault(ToGpa(walk_.gfn) + PageOffset(gva_),
+                                     MemoryFaultReason::kHostRefused);
+  }
+  host_ = *host;
+  vm_.host.MarkYoung(hva, host_.pfn);
+  if (host_.writable && walk_.rights.write() && walk_.dirty == Dirty::kYes &&
+      !slot_->read_only()) {
+    vm_.host.MarkDirty(hva, host_.pfn);
+  }
+  return std::nullopt;
+}
+
+// Every chunk that the mapper may touch: the target's, and those of the guest
+// tables below the root, which will be tracked.
+bool Attempt::MakeChunks() const {
+  if (!slot_->rmaps->EnsureChunk(walk_.gfn)) return false;
+  for (unsigned i = walk_.levels; i-- > ToInt(walk_.leaf);) {
+    const Gfn table = walk_.step[i].table;
+    const Memslot* slot = slots_.Find(vcpu_.space, table);
+    if (!slot->rmaps->EnsureWriteTrack(table)) return false;
+  }
+  return true;
+}
+
+HvaRange Attempt::HostRange(Level level) const {
+  const Gfn begin = AlignDown(walk_.gfn, level);
+  return {slot_->ToHva(begin), BytesPerEntry(level)};
+}
+
+bool Attempt::Stale(Level largest) const {
+  return vm_.slot_table().generation() != slots_.generation() ||
+         vm_.memory.sequence() != sequence_ ||
+         vm_.memory.Blocks(HostRange(largest)) || !RootUsable(vm_, vcpu_);
+}
+
+std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
+  VmLock held(vm_);
+  // At most a page for each level below the root.
+  if (!MakeRoom(vm_, held, NeedsOfFault(kMaxLevels - 1))) {
+    return FaultOutcome::NoMemory();
+  }
+  if (Stale(largest)) return std::nullopt;
+  const MapTarget target{.gva = gva_,
+                         .access = access_,
+                         .walk = walk_,
+                         .slot = *slot_,
+                         .host = host_,
+                         .largest = largest};
+  switch (Map(vm_, vcpu_, target)) {
+    case MapResult::kMapped:
+      return FaultOutcome::Resume();
+    case MapResult::kStale:
+      return std::nullopt;
+    case MapResult::kWriteTracked:
+      break;
+  }
+  return FaultOutcome::Emulate(ToGpa(walk_.gfn) + PageOffset(gva_),
+                               EmulateReason::kWriteTracked);
+}
+
+// Outside long mode linear addresses have 32 bits.
+Gva Truncate(const PagingMode& mode, Gva gva) {
+  return mode.off() ? Gva(gva.value() & 0xffff'ffff) : gva;
+}
+
+// Whether the root may have gone: whoever makes it unusable leaves a request.
+bool NeedsRoot(const VcpuState& vcpu) {
+  return vcpu.root.empty() || (vcpu.requests.load(std::memory_order_seq_cst) &
+                               request::kReloadRoot) != 0;
+}
+
+FaultOutcome Try(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
+  for (int i = 0; i < kMaxAttempts; ++i) {
+    if (NeedsRoot(vcpu)) {
+      if (auto bad = LoadRoot(vm, vcpu)) return *bad;
+    }
+    if (auto outcome = Attempt(vm, vcpu, gva, access).Run()) return *outcome;
+    vcpu.fault_retries.Increment();
+  }
+  return FaultOutcome::Retry();
+}
+
+}  // namespace
+
+FaultOutcome HandleFault(Vm& vm, VcpuState& vcpu, Gva gva,
+                         const Access& access) {
+  vcpu.faults.Increment();
+  const FaultOutcome outcome =
+      Try(vm, vcpu, Truncate(vcpu.paging, gva), access);
+  if (outcome.kind == FaultOutcome::Kind::kGuestFault) {
+    vcpu.guest_faults.Increment();
+  } else if (outcome.kind == FaultOutcome::Kind::kEmulate) {
+    vcpu.emulations.Increment();
+  }
+  return outcome;
+}
+
+Translation TranslateGva(Vm& vm, VcpuState& vcpu, Gva gva,
+                         const Access& access) {
+  const SlotReader reader(vm.slots);
+  const WalkContext context{.slots = reader.table(),
+                            .cache = vcpu.slot_cache,
+                            .memory = vm.memory,
+                            .space = vcpu.space,
+                            .mode = vcpu.paging,
+                            .physical_bits = vm.config.guest_physical_bits};
+  GuestWalk walk;
+  const Gva linear = Truncate(vcpu.paging, gva);
+  if (auto bad = WalkGuest(context, linear, access, &walk)) {
+    return {.outcome = *bad};
+  }
+  return {.gpa = ToGpa(walk.gfn) + PageOffset(linear)};
+}
+
+}  // namespace shadowmmu

@@ -1,0 +1,75 @@
+// The guest walk: what the guest's own tables say about an address.
+//
+//  1. One walker for every mode: levels and formats are data.
+//  2. The order of checks is the manuals': at each level, present, then
+//     reserved bits; the rights of the whole walk last (SDM vol. 3, 4.6, 4.7).
+//  3. Accessed bits of every entry used, and the dirty bit of the leaf for a
+//     write, are set by compare-exchange, and only once the access is known to
+//     be allowed. One that loses starts the walk again.
+//  4. Nothing is written in a table that lies in a read-only slot.
+//
+// Locking: a slot reader's section (for the SlotTable). No lock needed; what
+// was read may be old at once, and the mapper reads every entry again under the
+// MMU lock.
+
+#ifndef SHADOWMMU_MMU_GUEST_WALK_H_
+#define SHADOWMMU_MMU_GUEST_WALK_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "shadowmmu/access.h"
+#include "shadowmmu/address.h"
+#include "shadowmmu/fault.h"
+#include "src/memslot/slot_table.h"
+#include "src/mmu/guest_memory.h"
+#include "src/mmu/paging_mode.h"
+#include "src/mmu/permission.h"
+#include "src/mmu/spte.h"
+
+namespace shadowmmu {
+
+inline constexpr unsigned kMaxLevels = 5;
+
+// One entry that the walk used.
+struct WalkStep {
+  Gfn table;  // the guest table
+  Hva hva;    // of the entry
+  uint64_t gpte = 0;
+  Rights above;    // what the entries above leave: the table's role
+  Rights through;  // the same with this entry's own
+};
+
+// A walk that ended at a page. With paging off there are no steps.
+struct GuestWalk {
+  unsigned levels = 0;
+  Level leaf = Level::k4K;   // the guest's page size
+  Gfn gfn;                   // the 4K frame that was accessed
+  Rights rights;             // of the whole walk
+  Dirty dirty = Dirty::kNo;  // the leaf's D bit, after the walk
+  std::array<WalkStep, kMaxLevels + 1> step;  // by level
+
+  const WalkStep& At(Level level) const { return step[ToInt(level)]; }
+};
+
+struct WalkContext {
+  const SlotTable& slots;
+  SlotCache& cache;
+  GuestMemory& memory;
+  AddressSpace space;
+  const PagingMode& mode;
+  unsigned physical_bits;  // of the guest
+};
+
+// nullopt, and `*walk`: the access is allowed. Otherwise what to do about it:
+// kGuestFault, kMemoryFault, or kRetry.
+std::optional<FaultOutcome> WalkGuest(const WalkContext& context, Gva gva,
+                                      const Access& access, GuestWalk* walk);
+
+// What an entry grants by itself.
+Rights GpteRights(uint64_t gpte, const PagingMode& mode);
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_GUEST_WALK_H_

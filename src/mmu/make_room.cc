@@ -1,0 +1,100 @@
+#include "src/mmu/make_room.h"
+
+#include <algorithm>
+
+#include "src/mmu/zap.h"
+#include "src/rmap/pte_lists.h"
+
+namespace shadowmmu {
+namespace {
+
+// Evicting a few more than are needed saves flushes.
+uint32_t EvictionBatch(const Vm& vm) {
+  return std::clamp(vm.config.table_capacity / 16, 1u, 32u);
+}
+
+bool HasRoom(Vm& vm, const Needs& needs)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  return vm.arena.free_tables() >= needs.tables &&
+         vm.arena.translations().available() >= needs.translations &&
+         vm.lists.descriptors().available() >= needs.descriptors &&
+         vm.lists.back_references().pool().available() >= needs.place_arrays;
+}
+
+// Zaps the oldest pages that are no roots until `enough()` holds. False: there
+// are no more.
+template <typename Enough>
+bool Evict(Vm& vm, Enough enough) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  TableIndex table = vm.pages.oldest();
+  while (!enough() && table != TableIndex::kNil) {
+    ZapBatch batch;
+    for (uint32_t i = 0; i < EvictionBatch(vm) && table != TableIndex::kNil;) {
+      const TableIndex next = vm.pages.Next(table);
+      if (vm.arena.Page(table).root_count == 0) {
+        batch.Zap(vm, table);
+        ++i;
+      }
+      table = next;
+    }
+    vm.counters.pages_evicted += batch.zapped();
+    batch.Commit(vm);
+  }
+  return enough();
+}
+
+// Adds blocks to `pool` until `count` objects are available; drops the lock
+// while it gets each. False: the Host has none; the pool may also be at its
+// limit, which is no failure here.
+template <typename T, typename PoolOf>
+bool Grow(Vm& vm, VmLock& held, uint32_t count, PoolOf pool_of)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  BlockPool<T>& pool = pool_of(vm);
+  while (pool.available() < count && !pool.at_limit()) {
+    T* block = nullptr;
+    held.Break([&] { block = pool.AllocateBlock(); });
+    if (block == nullptr) return false;
+    pool.FreeBlock(pool.AddBlock(block));
+  }
+  return true;
+}
+
+}  // namespace
+
+Needs NeedsOfFault(uint32_t tables) {
+  const uint32_t adds = tables + 1;  // a link each, and one leaf
+  return {.tables = tables,
+          .translations = tables,
+          .descriptors = adds * PteLists::kAddDescriptors,
+          .place_arrays = adds * PteLists::kAddPlaceArrays};
+}
+
+bool MakeRoom(Vm& vm, VmLock& held, const Needs& needs) {
+  // Growing drops the lock, and others may take what is there: hence a loop. It
+  // ends, because every round adds a block, evicts, or gives up.
+  while (!HasRoom(vm, needs)) {
+    const bool grown = Grow<TranslationArray>(
+                           vm, held, needs.translations, [](Vm & v) -> auto& {
+                             v.lock.AssertHeld();
+                             return v.arena.translations();
+                           }) &&
+                       Grow<PteListDesc>(
+                           vm, held, needs.descriptors, [](Vm & v) -> auto& {
+                             v.lock.AssertHeld();
+                             return v.lists.descriptors();
+                           }) &&
+                       Grow<PlaceArray>(
+                           vm, held, needs.place_arrays, [](Vm & v) -> auto& {
+                             v.lock.AssertHeld();
+                             return v.lists.back_references().pool();
+                           });
+    if (!grown) return false;
+    const bool evicted = Evict(vm, [&] {
+      vm.lock.AssertHeld();
+      return HasRoom(vm, needs);
+    });
+    if (!evicted) return false;
+  }
+  return true;
+}
+
+}  // namespace shadowmmu

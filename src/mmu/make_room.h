@@ -1,0 +1,40 @@
+// make_room: sees to it, before anything is changed, that what follows cannot
+// run out of memory half-way.
+//
+//  1. Pools grow outside the MMU lock: it is dropped for that, and taken again.
+//  2. When the table capacity, or the descriptors, are used up, the oldest
+//     shadow pages go, those of older generations first; roots stay.
+//  3. After it, everything that was known under the lock must be checked anew:
+//     the caller's root, too, may be gone.
+//
+// Locking: the MMU lock, held by `held`.
+
+#ifndef SHADOWMMU_MMU_MAKE_ROOM_H_
+#define SHADOWMMU_MMU_MAKE_ROOM_H_
+
+#include <cstdint>
+
+#include "absl/base/thread_annotations.h"
+#include "src/mmu/vm.h"
+
+namespace shadowmmu {
+
+// What an operation may take from the pools at most.
+struct Needs {
+  uint32_t tables = 0;
+  uint32_t translations = 0;
+  uint32_t descriptors = 0;
+  uint32_t place_arrays = 0;
+};
+
+// For a fault that makes at most `tables` new pages: each may be linked, and
+// one leaf be put on an rmap.
+Needs NeedsOfFault(uint32_t tables);
+
+// False: there is no memory; nothing has changed but for what was evicted.
+[[nodiscard]] bool MakeRoom(Vm& vm, VmLock& held, const Needs& needs)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_MAKE_ROOM_H_

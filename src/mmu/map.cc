@@ -1,0 +1,160 @@
+#include "src/mmu/map.h"
+
+#include <algorithm>
+#include <span>
+
+#include "src/base/check.h"
+#include "src/mmu/flush.h"
+#include "src/mmu/page_life.h"
+#include "src/mmu/spte_write.h"
+
+namespace shadowmmu {
+namespace {
+
+class Mapper {
+ public:
+  Mapper(Vm& vm, const VcpuState& vcpu, const MapTarget& target)
+      : vm_(vm), vcpu_(vcpu), target_(target), walk_(target.walk) {}
+
+  // The caller holds the MMU lock.
+  MapResult Run(FlushObligation& flush);
+
+ private:
+  TableIndex Root() const;
+  bool StillThere(Level level, FlushObligation& flush)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  bool MayMapAt(Level level) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  TableIndex Descend(SpteRef ref, FlushObligation& flush)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  MapResult SetTarget(SpteRef ref, Level level, FlushObligation& flush)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  Rights GuestRights() const;
+
+  Vm& vm_;
+  const VcpuState& vcpu_;
+  const MapTarget& target_;
+  const GuestWalk& walk_;
+};
+
+// What the guest's walk allows an spte: no writing before D is set, so that the
+// first write faults, and sets it.
+Rights Mapper::GuestRights() const {
+  return walk_.dirty == Dirty::kYes ? walk_.rights
+                                    : walk_.rights.WithoutWrite();
+}
+
+TableIndex Mapper::Root() const {
+  if (!UsesPaeRoot(vcpu_.paging)) return vcpu_.root.page[0];
+  return vcpu_.root
+      .page[IndexAt(target_.gva, Level::k1G) & (RootHandle::kMaxPages - 1)];
+}
+
+MapResult Mapper::Run(FlushObligation& flush) {
+  vm_.lock.AssertHeld();
+  TableIndex table = Root();
+  for (Level level = vm_.arena.Page(table).role.level();;
+       level = Below(level)) {
+    if (!StillThere(level, flush)) return MapResult::kStale;
+    const SpteRef ref(table, IndexAt(target_.gva, level));
+    if (MayMapAt(level)) return SetTarget(ref, level, flush);
+    table = Descend(ref, flush);
+  }
+}
+
+// Rule 1. Accessed and dirty bits that were set meanwhile do not matter; ones
+// that were cleared do.
+bool Mapper::StillThere(Level level, FlushObligation& flush) {
+  if (walk_.levels == 0 || level < walk_.leaf) return true;  // direct
+  flush.Pay(vm_);
+  const WalkStep& step = walk_.At(level);
+  uint64_t gpte = 0;
+  const GuestMemory::Section section(vm_.memory);
+  const TouchResult read =
+      vm_.memory.Read(section, step.hva,
+                      std::as_writable_bytes(std::span<uint64_t, 1>(&gpte, 1)));
+  return read == TouchResult::kDone &&
+         (gpte & ~(pte::kAccessed | pte::kDirty)) ==
+             (step.gpte & ~(pte::kAccessed | pte::kDirty)) &&
+         (step.gpte & ~gpte) == 0;
+}
+
+// Asked at each level anew: a table that was shadowed on the way down may lie
+// inside the page.
+bool Mapper::MayMapAt(Level level) {
+  if (level == Level::k4K) return true;
+  return level <= target_.largest &&
+         !AnyTableShadowedIn(vm_, AlignDown(walk_.gfn, level), level);
+}
+
+// The child under `ref` that this walk needs, linked.
+TableIndex Mapper::Descend(SpteRef ref, FlushObligation& flush) {
+  const PageRole parent = vm_.arena.Page(ref.table()).role;
+  const Level level = parent.level();
+  const bool indirect = walk_.levels != 0 && level > walk_.leaf;
+  const Gfn gfn =
+      indirect ? walk_.At(Below(level)).table : AlignDown(walk_.gfn, level);
+  const PageRole role =
+      indirect ? parent.Child(PageKind::kIndirect, walk_.At(level).through)
+               : parent.Child(PageKind::kDirect, GuestRights());
+  const Spte spte = vm_.arena.Load(ref);
+  if (spte.present() && !spte.leaf(level)) {
+    const TableIndex child = vm_.arena.TableAt(vm_.format.TableOf(spte));
+    const ShadowPage& page = vm_.arena.Page(child);
+    if (page.gfn == gfn && page.role == role &&
+        page.mmu_valid_gen == vm_.generations.mmu_valid_gen) {
+      return child;
+    }
+  }
+  DropEntry(vm_, ref, flush);
+  const TableIndex child = FindOrMakePage(vm_, gfn, role, flush);
+  LinkTable(vm_, ref, child);
+  return child;
+}
+
+MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {
+  const Gfn gfn = AlignDown(walk_.gfn, level);
+  Rights rights = GuestRights();
+  if (!target_.host.writable || target_.slot.read_only()) {
+    rights = rights.WithoutWrite();
+  }
+  const bool write = target_.access.type == AccessType::kWrite;
+  const bool tracked = rights.write() && AnyTableShadowedIn(vm_, gfn, level);
+  if (tracked) rights = rights.WithoutWrite();
+  const Spte spte =
+      vm_.format.Leaf(AlignDown(target_.host.pfn, level), level, rights,
+                      target_.host.memory_type,
+                      write && rights.write() ? Dirty::kYes : Dirty::kNo);
+  SMMU_DCHECK_EQ(spte.bits() & vm_.format.ReservedBits(spte, level), 0u);
+  SetLeaf(vm_, ref, spte, gfn, flush);
+  return tracked && write ? MapResult::kWriteTracked : MapResult::kMapped;
+}
+
+}  // namespace
+
+Level MaxMapLevel(const Vm& vm, const GuestWalk& walk, const Memslot& slot,
+                  const HostPage& host) {
+  Level level =
+      std::min({walk.leaf, host.largest, vm.config.largest_page,
+                vm.entry_format.has_1g_pages ? Level::k1G : Level::k2M});
+  for (; level > Level::k4K; level = Below(level)) {
+    const uint64_t mask = PagesPerEntry(level) - 1;
+    const Gfn begin = AlignDown(walk.gfn, level);
+    const uint64_t hva_page = slot.ToHva(walk.gfn).value() >> kPageShift;
+    const bool inside = begin >= slot.spec.base &&
+                        begin + PagesPerEntry(level) <= slot.spec.gfns().end();
+    if (inside && ((walk.gfn.value() ^ hva_page) & mask) == 0 &&
+        ((walk.gfn.value() ^ host.pfn.value()) & mask) == 0) {
+      break;
+    }
+  }
+  return level;
+}
+
+MapResult Map(Vm& vm, const VcpuState& vcpu, const MapTarget& target) {
+  FlushObligation flush;
+  const MapResult result = Mapper(vm, vcpu, target).Run(flush);
+  flush.Pay(vm);
+  return result;
+}
+
+}  // namespace shadowmmu

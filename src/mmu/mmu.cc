@@ -1,0 +1,218 @@
+// The VM's face: takes a call to the room that does it.
+
+#include "shadowmmu/mmu.h"
+
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "shadowmmu/vcpu_mmu.h"
+#include "src/base/check.h"
+#include "src/mmu/aging.h"
+#include "src/mmu/invalidate.h"
+#include "src/mmu/notifier.h"
+#include "src/mmu/slot_update.h"
+#include "src/mmu/vcpu_state.h"
+#include "src/mmu/vm.h"
+#include "src/mmu/write_track.h"
+
+namespace shadowmmu {
+namespace {
+
+constexpr uint32_t kMinTables = 16;
+constexpr unsigned kMinPhysicalBits = 36;
+constexpr unsigned kMaxPhysicalBits = 52;
+
+absl::Status OutOfRange(absl::string_view field, uint64_t value, uint64_t low,
+                        uint64_t high) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ": ", value, " is not within ", low, " to ", high));
+}
+
+absl::Status CheckFormat(const EntryFormat& format) {
+  const unsigned bits = format.physical_bits;
+  if (bits < kMinPhysicalBits || bits > kMaxPhysicalBits) {
+    return OutOfRange("Host::Format().physical_bits", bits, kMinPhysicalBits,
+                      kMaxPhysicalBits);
+  }
+  if (!format.has_accessed_dirty) {
+    return absl::UnimplementedError(
+        "Host::Format().has_accessed_dirty: a CPU that does not set accessed "
+        "and dirty bits is not supported");
+  }
+  if ((format.not_present_value & pte::kPresent) != 0) {
+    return absl::InvalidArgumentError(
+        "Host::Format().not_present_value: bit 0 must be clear");
+  }
+  if ((format.encryption_bit & (format.encryption_bit - 1)) != 0 ||
+      (format.encryption_bit & ~pte::kAddress) != 0) {
+    return absl::InvalidArgumentError(
+        "Host::Format().encryption_bit: not one address bit");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckConfig(const MmuConfig& config) {
+  if (config.host == nullptr) {
+    return absl::InvalidArgumentError("host: null");
+  }
+  if (config.table_capacity < kMinTables ||
+      config.table_capacity >= kMaxTables) {
+    return OutOfRange("table_capacity", config.table_capacity, kMinTables,
+                      kMaxTables - 1);
+  }
+  if (config.max_vcpus < 1 || config.max_vcpus > kMaxVcpus) {
+    return OutOfRange("max_vcpus", config.max_vcpus, 1, kMaxVcpus);
+  }
+  const unsigned bits = config.guest_physical_bits;
+  if (bits < kMinPhysicalBits || bits > kMaxPhysicalBits) {
+    return OutOfRange("guest_physical_bits", bits, kMinPhysicalBits,
+                      kMaxPhysicalBits);
+  }
+  if (config.largest_page < Level::k4K || config.largest_page > Level::k1G) {
+    return absl::InvalidArgumentError("largest_page: not 4K, 2M or 1G");
+  }
+  return CheckFormat(config.host->Format());
+}
+
+}  // namespace
+
+Mmu::Mmu(std::unique_ptr<Vm> vm) : vm_(std::move(vm)) {}
+
+absl::StatusOr<std::unique_ptr<Mmu>> Mmu::Create(const MmuConfig& config) {
+  if (absl::Status good = CheckConfig(config); !good.ok()) return good;
+  try {
+    auto vm = std::make_unique<Vm>(config);
+    if (absl::Status made = vm->Init(); !made.ok()) return made;
+    return std::unique_ptr<Mmu>(new Mmu(std::move(vm)));
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("no memory for the Mmu");
+  }
+}
+
+Mmu::~Mmu() {
+  {
+    MutexLock held(&vm_->lock);
+    for (const VcpuState* vcpu : vm_->vcpus) {
+      SMMU_CHECK(vcpu == nullptr) << "an Mmu dies before its vCPUs";
+    }
+  }
+  // Slots check that nothing maps them any more when they die.
+  ZapAll(*vm_);
+}
+
+absl::Status Mmu::CreateSlot(const SlotSpec& spec) {
+  return shadowmmu::CreateSlot(*vm_, spec);
+}
+absl::Status Mmu::DeleteSlot(AddressSpace space, SlotId id) {
+  return shadowmmu::DeleteSlot(*vm_, space, id);
+}
+absl::Status Mmu::MoveSlot(AddressSpace space, SlotId id, Gfn new_base) {
+  return shadowmmu::MoveSlot(*vm_, space, id, new_base);
+}
+absl::Status Mmu::SetSlotFlags(AddressSpace space, SlotId id, SlotFlags flags) {
+  return shadowmmu::SetSlotFlags(*vm_, space, id, flags);
+}
+
+std::optional<SlotSpec> Mmu::FindSlot(AddressSpace space, SlotId id) const {
+  if (ToInt(space) >= kAddressSpaces) return std::nullopt;
+  const SlotReader reader(vm_->slots);
+  const auto slot = reader.table().FindById(space, id);
+  if (slot == nullptr || !slot->live()) return std::nullopt;
+  return slot->spec;
+}
+
+std::optional<SlotSpec> Mmu::FindSlot(AddressSpace space, Gfn gfn) const {
+  if (ToInt(space) >= kAddressSpaces) return std::nullopt;
+  const SlotReader reader(vm_->slots);
+  const Memslot* slot = reader.table().Find(space, gfn);
+  if (slot == nullptr || !slot->live()) return std::nullopt;
+  return slot->spec;
+}
+
+std::vector<SlotSpec> Mmu::Slots() const {
+  const SlotReader reader(vm_->slots);
+  std::vector<SlotSpec> slots;
+  reader.table().ForEach([&](const Memslot& slot) {
+    if (slot.live()) slots.push_back(slot.spec);
+  });
+  return slots;
+}
+
+uint64_t Mmu::memslot_generation() const {
+  return SlotReader(vm_->slots).table().generation();
+}
+
+void Mmu::BumpGeneration() { Bump(*vm_); }
+
+ReclaimResult Mmu::ReclaimObsolete(uint64_t budget) {
+  return Reclaim(*vm_, budget);
+}
+
+void Mmu::InvalidateAll(Strategy strategy) { Invalidate(*vm_, strategy); }
+
+uint64_t Mmu::generation() const {
+  MutexLock held(&vm_->lock);
+  return vm_->generations.mmu_valid_gen;
+}
+
+absl::Status Mmu::InvalidateBegin(HvaRange hvas) {
+  return BeginInvalidation(*vm_, hvas);
+}
+absl::Status Mmu::InvalidateEnd(HvaRange hvas) {
+  return EndInvalidation(*vm_, hvas);
+}
+bool Mmu::Age(HvaRange hvas) { return AgeRange(*vm_, hvas, Aging::kClear); }
+bool Mmu::TestAge(HvaRange hvas) {
+  return AgeRange(*vm_, hvas, Aging::kTestOnly);
+}
+
+FaultOutcome Mmu::GuestWrite(AddressSpace space, Gpa gpa,
+                             std::span<const std::byte> bytes) {
+  return WriteGuest(*vm_, space, gpa, bytes);
+}
+absl::StatusOr<GuestExchange> Mmu::GuestCompareExchange(AddressSpace space,
+                                                        Gpa gpa, unsigned size,
+                                                        uint64_t expected,
+                                                        uint64_t desired) {
+  return CompareExchangeGuest(*vm_, space, gpa, size, expected, desired);
+}
+FaultOutcome Mmu::GuestRead(AddressSpace space, Gpa gpa,
+                            std::span<std::byte> out) {
+  return ReadGuest(*vm_, space, gpa, out);
+}
+
+Stats Mmu::GetStats() const {
+  const VmLock held(*vm_);
+  Stats stats = vm_->counters;
+  stats.shadow_pages = vm_->pages.active() + vm_->pinned_pages;
+  for (TableIndex table = vm_->pages.oldest();
+       table != TableIndex::kNil &&
+       vm_->arena.Page(table).mmu_valid_gen != vm_->generations.mmu_valid_gen;
+       table = vm_->pages.Next(table)) {
+    ++stats.obsolete_pages;
+  }
+  stats.obsolete_pages += vm_->pinned_pages;
+  stats.pte_list_descs = vm_->lists.descriptors().in_use();
+  stats.table_bytes = vm_->arena.tables_in_use() * kPageSize;
+  stats.metadata_bytes =
+      vm_->arena.bytes() + vm_->lists.bytes() + vm_->pages.bytes();
+  vm_->slot_table().ForEach([&](const Memslot& slot) {
+    ++stats.slots;
+    stats.leaf_sptes += slot.rmaps->leaf_sptes();
+    stats.rmap_chunks += slot.rmaps->chunks_made();
+    stats.metadata_bytes += slot.rmaps->bytes();
+  });
+  for (const VcpuState* vcpu : vm_->vcpus) {
+    if (vcpu == nullptr) continue;
+    ++stats.vcpus;
+    stats.faults += vcpu->faults.value();
+    stats.fault_retries += vcpu->fault_retries.value();
+    stats.guest_faults += vcpu->guest_faults.value();
+    stats.emulations += vcpu->emulations.value();
+  }
+  return stats;
+}
+
+}  // namespace shadowmmu

@@ -1,0 +1,53 @@
+#include "src/mmu/notifier.h"
+
+#include "src/mmu/flush.h"
+#include "src/mmu/spte_write.h"
+
+namespace shadowmmu {
+namespace {
+
+void Unmap(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  rmaps.ForEachHead(gfns, vm.generations.arena_epoch,
+                    [&](RmapHead& head, Gfn, Level) {
+                      vm.lock.AssertHeld();
+                      while (!head.empty()) {
+                        DropEntry(vm, vm.lists.Newest(head), flush);
+                      }
+                    });
+}
+
+absl::Status CheckRange(HvaRange hvas) {
+  if (hvas.bytes == 0) {
+    return absl::InvalidArgumentError("hvas: an empty range");
+  }
+  if ((hvas.end() - 1) < hvas.begin) {
+    return absl::InvalidArgumentError("hvas: the range wraps around");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status BeginInvalidation(Vm& vm, HvaRange hvas) {
+  if (absl::Status range = CheckRange(hvas); !range.ok()) return range;
+  if (absl::Status blocked = vm.memory.Block(hvas); !blocked.ok()) {
+    return blocked;
+  }
+  VmLock held(vm);
+  FlushObligation flush;
+  vm.slot_table().ForEachInHvaRange(hvas,
+                                    [&](const Memslot& slot, GfnRange gfns) {
+                                      vm.lock.AssertHeld();
+                                      Unmap(vm, *slot.rmaps, gfns, flush);
+                                    });
+  flush.Pay(vm);
+  return absl::OkStatus();
+}
+
+absl::Status EndInvalidation(Vm& vm, HvaRange hvas) {
+  if (absl::Status range = CheckRange(hvas); !range.ok()) return range;
+  return vm.memory.Unblock(hvas);
+}
+
+}  // namespace shadowmmu

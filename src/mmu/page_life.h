@@ -1,0 +1,44 @@
+// How shadow pages begin and end: the part of the waist that keeps the hash,
+// the write-tracking of guest tables, and the tables' entries in step.
+//
+//  1. While an indirect page is active, the guest table that it shadows is
+//     tracked, and no spte of any address space can write it.
+//  2. A page that is made is empty and of the current generation; nothing of
+//     its parent's state is inherited but the role.
+//  3. A page that is unmade has no entries and no parents, and no lookup finds
+//     it.
+//
+// Locking: the MMU lock.
+
+#ifndef SHADOWMMU_MMU_PAGE_LIFE_H_
+#define SHADOWMMU_MMU_PAGE_LIFE_H_
+
+#include "absl/base/thread_annotations.h"
+#include "src/mmu/flush.h"
+#include "src/mmu/vm.h"
+
+namespace shadowmmu {
+
+// The current page of (gfn, role), made if there is none. Precondition: room
+// for one (make_room.h), and for an indirect page a live slot that covers
+// `gfn`, with write-track counts.
+//
+// If it was made, its guest table is write-protected when the flush is paid,
+// and not before: what was read of the table earlier must be read again.
+TableIndex FindOrMakePage(Vm& vm, Gfn gfn, PageRole role,
+                          FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Ends an active page: entries, parents, tracking, hash. The table may be freed
+// once the flush is paid, and once it is no root.
+void UnmakePage(Vm& vm, TableIndex table, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Whether a shadowed guest table lies in what an entry of `level` maps from
+// `gfn` on, in any address space. Precondition: gfn aligned to level.
+bool AnyTableShadowedIn(Vm& vm, Gfn gfn, Level level)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_PAGE_LIFE_H_

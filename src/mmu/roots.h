@@ -1,0 +1,39 @@
+// roots: where a vCPU's walk begins.
+//
+//  1. A root is held by a count in its shadow pages, so that it is not freed
+//     while a CPU may walk it.
+//  2. A root is usable while its pages are active and of the current
+//     generation, and its handle of the current epoch.
+//  3. The four entries of a PAE root are written when the root is loaded, while
+//     the vCPU is out of the guest; they have no W and U bits.
+//
+// Locking: the MMU lock; the vCPU's own thread.
+
+#ifndef SHADOWMMU_MMU_ROOTS_H_
+#define SHADOWMMU_MMU_ROOTS_H_
+
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "shadowmmu/fault.h"
+#include "src/mmu/vcpu_state.h"
+#include "src/mmu/vm.h"
+
+namespace shadowmmu {
+
+bool RootUsable(Vm& vm, const VcpuState& vcpu)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Makes the vCPU's root usable: lets go of an old one, finds or makes the new
+// one. nullopt: it is; otherwise kMemoryFault (CR3 outside the slots), kRetry
+// or kNoMemory. Takes the MMU lock.
+std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu)
+    ABSL_LOCKS_EXCLUDED(vm.lock);
+
+// Lets go of the root, if there is one.
+void ReleaseRoot(Vm& vm, VcpuState& vcpu)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_ROOTS_H_

@@ -1,0 +1,64 @@
+// ShadowPage: the header of one shadow page table. The table itself (512
+// entries that the CPU reads) lies in the arena at the same index; from an spte
+// its header is found by arithmetic.
+//
+//  1. A page is free, active (in the hash and the active list), or zapped (in
+//     neither, all its entries clear, kept only while it is some vCPU's root).
+//  2. An indirect page shadows the guest table in `gfn`, and has a translation
+//     for each entry; a direct page maps gfns from `gfn` on, and has none.
+//  3. `parents` lists every entry that points here, and nothing else.
+//  4. `entries` counts the present entries.
+//
+// Locking: the MMU lock.
+
+#ifndef SHADOWMMU_MMU_SHADOW_PAGE_H_
+#define SHADOWMMU_MMU_SHADOW_PAGE_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "shadowmmu/address.h"
+#include "src/mmu/page_role.h"
+#include "src/rmap/rmap_head.h"
+#include "src/rmap/spte_ref.h"
+
+namespace shadowmmu {
+
+// One table, as the CPU walks it.
+struct alignas(kPageSize) SpteTable {
+  std::atomic<uint64_t> entry[kEntriesPerTable];
+};
+static_assert(sizeof(SpteTable) == kPageSize);
+
+// For each entry of an indirect page, the gfn that it maps: what was used to
+// put it on its rmap, and what must be used to take it off. Read from the
+// guest's table once, never again. Good where the entry is a present leaf.
+struct alignas(64) TranslationArray {
+  Gfn gfn[kEntriesPerTable];
+};
+
+enum class PageState : uint8_t { kFree, kActive, kZapped };
+
+struct alignas(64) ShadowPage {
+  uint64_t mmu_valid_gen;
+  Gfn gfn;
+  PageRole role;
+  RmapHead parents;
+  TableIndex hash_next;  // in the hash bucket; among the free or zapped pages
+  TableIndex list_prev;  // in the active list
+  TableIndex list_next;
+  uint32_t root_count;    // vCPUs that hold the page as (part of) their root
+  uint32_t translations;  // index in the pool of TranslationArrays; 0: direct
+  uint16_t entries;
+  PageState state;
+};
+static_assert(sizeof(ShadowPage) == 64);
+
+// The key of a page's parent list.
+constexpr OwnerTag ParentOwner(TableIndex table) {
+  return OwnerTag(uint64_t{ToInt(table)} ^ (uint64_t{1} << 27));
+}
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_SHADOW_PAGE_H_

@@ -1,0 +1,168 @@
+#include "src/mmu/slot_update.h"
+
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "src/base/check.h"
+#include "src/memslot/slot_check.h"
+#include "src/mmu/flush.h"
+#include "src/mmu/invalidate.h"
+#include "src/mmu/spte_write.h"
+
+namespace shadowmmu {
+namespace {
+
+using Table = std::unique_ptr<const SlotTable>;
+
+// Runs `update`, and turns an allocation that failed while a table was built
+// into a status. Nothing is published before all tables are built.
+template <typename Update>
+absl::Status CatchNoMemory(Update update) {
+  try {
+    return update();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("slots: no memory for a new table");
+  }
+}
+
+absl::Status NotFound(AddressSpace space, SlotId id) {
+  return absl::NotFoundError(
+      absl::StrCat("id: as ", ToInt(space), " has no slot ", ToInt(id)));
+}
+
+absl::Status CheckSpace(AddressSpace space) {
+  if (ToInt(space) < kAddressSpaces) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("space: only 0 to ", kAddressSpaces - 1, " exist"));
+}
+
+absl::StatusOr<std::shared_ptr<const Memslot>> MakeSlot(Vm& vm,
+                                                        const SlotSpec& spec)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.update_lock()) {
+  absl::StatusOr<std::shared_ptr<SlotRmaps>> rmaps =
+      SlotRmaps::Create(vm.host, spec.gfns(), vm.slots.NextSerial());
+  if (!rmaps.ok()) return rmaps.status();
+  return std::make_shared<const Memslot>(
+      Memslot{spec, SlotState::kLive, *std::move(rmaps)});
+}
+
+std::shared_ptr<const Memslot> InvalidCopy(const Memslot& slot) {
+  return std::make_shared<const Memslot>(
+      Memslot{slot.spec, SlotState::kInvalid, slot.rmaps});
+}
+
+// Publishes the slot as INVALID, and takes away everything made from it.
+void Retire(Vm& vm, const Memslot& slot, Table invalid)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.update_lock()) {
+  vm.slots.Publish(std::move(invalid));
+  {
+    MutexLock held(&vm.lock);
+    slot.rmaps->SetRemoveOnly();
+  }
+  Invalidate(vm, Strategy::kObsoleteWalk);
+  MutexLock held(&vm.lock);
+  SMMU_CHECK_EQ(slot.rmaps->leaf_sptes(), 0u)
+      << "sptes of " << slot.spec << " outlived its invalidation";
+  SMMU_CHECK_EQ(slot.rmaps->tracked_tables(), 0u)
+      << "shadow pages of guest tables in " << slot.spec << " outlived it";
+}
+
+void WriteProtectSlot(Vm& vm, const Memslot& slot)
+    ABSL_LOCKS_EXCLUDED(vm.lock) {
+  VmLock held(vm);
+  FlushObligation flush;
+  slot.rmaps->ForEachHead(slot.spec.gfns(), vm.generations.arena_epoch,
+                          [&](RmapHead& head, Gfn, Level) {
+                            vm.lock.AssertHeld();
+                            vm.lists.ForEach(head, [&](SpteRef ref) {
+                              vm.lock.AssertHeld();
+                              WriteProtect(vm, ref, flush);
+                            });
+                          });
+  flush.Pay(vm);
+}
+
+}  // namespace
+
+absl::Status CreateSlot(Vm& vm, const SlotSpec& spec) {
+  const unsigned bits = vm.config.guest_physical_bits;
+  if (absl::Status good = CheckSlotSpec(spec, bits); !good.ok()) return good;
+  MutexLock update(&vm.slots.update_lock());
+  const SlotTable& table = vm.slots.Current();
+  if (absl::Status fits = CheckSlotFits(spec, table, nullptr); !fits.ok()) {
+    return fits;
+  }
+  return CatchNoMemory([&]() -> absl::Status {
+    vm.slots.update_lock().AssertHeld();
+    auto slot = MakeSlot(vm, spec);
+    if (!slot.ok()) return slot.status();
+    vm.slots.Publish(table.With(*std::move(slot)));
+    return absl::OkStatus();
+  });
+}
+
+absl::Status DeleteSlot(Vm& vm, AddressSpace space, SlotId id) {
+  if (absl::Status good = CheckSpace(space); !good.ok()) return good;
+  MutexLock update(&vm.slots.update_lock());
+  const SlotTable& table = vm.slots.Current();
+  const std::shared_ptr<const Memslot> slot = table.FindById(space, id);
+  if (slot == nullptr) return NotFound(space, id);
+  return CatchNoMemory([&] {
+    vm.slots.update_lock().AssertHeld();
+    Table invalid = table.Replacing(InvalidCopy(*slot));
+    Table without = invalid->Without(*slot);
+    Retire(vm, *slot, std::move(invalid));
+    vm.slots.Publish(std::move(without));
+    return absl::OkStatus();
+  });
+}
+
+absl::Status MoveSlot(Vm& vm, AddressSpace space, SlotId id, Gfn new_base) {
+  if (absl::Status good = CheckSpace(space); !good.ok()) return good;
+  MutexLock update(&vm.slots.update_lock());
+  const SlotTable& table = vm.slots.Current();
+  const std::shared_ptr<const Memslot> slot = table.FindById(space, id);
+  if (slot == nullptr) return NotFound(space, id);
+  SlotSpec spec = slot->spec;
+  spec.base = new_base;
+  const unsigned bits = vm.config.guest_physical_bits;
+  if (absl::Status good = CheckSlotSpec(spec, bits); !good.ok()) return good;
+  if (absl::Status fits = CheckSlotFits(spec, table, &id); !fits.ok()) {
+    return fits;
+  }
+  return CatchNoMemory([&]() -> absl::Status {
+    vm.slots.update_lock().AssertHeld();
+    auto moved = MakeSlot(vm, spec);
+    if (!moved.ok()) return moved.status();
+    Table invalid = table.Replacing(InvalidCopy(*slot));
+    Table after = invalid->Replacing(*std::move(moved));
+    Retire(vm, *slot, std::move(invalid));
+    vm.slots.Publish(std::move(after));
+    return absl::OkStatus();
+  });
+}
+
+absl::Status SetSlotFlags(Vm& vm, AddressSpace space, SlotId id,
+                          SlotFlags flags) {
+  if (absl::Status good = CheckSpace(space); !good.ok()) return good;
+  if (absl::Status good = CheckSlotFlags(flags); !good.ok()) return good;
+  MutexLock update(&vm.slots.update_lock());
+  const SlotTable& table = vm.slots.Current();
+  const std::shared_ptr<const Memslot> slot = table.FindById(space, id);
+  if (slot == nullptr) return NotFound(space, id);
+  return CatchNoMemory([&] {
+    vm.slots.update_lock().AssertHeld();
+    SlotSpec spec = slot->spec;
+    spec.flags = flags;
+    const auto changed = std::make_shared<const Memslot>(
+        Memslot{spec, slot->state, slot->rmaps});
+    vm.slots.Publish(table.Replacing(changed));
+    // Faults that saw the old flags are over; what they mapped goes now.
+    if (changed->read_only()) WriteProtectSlot(vm, *changed);
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace shadowmmu

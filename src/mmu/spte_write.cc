@@ -1,0 +1,131 @@
+#include "src/mmu/spte_write.h"
+
+#include "src/base/check.h"
+
+namespace shadowmmu {
+namespace {
+
+// The list that a leaf sits on, and the key that it takes to change it.
+struct LeafList {
+  SlotRmaps& rmaps;
+  RmapHead& head;
+  OwnerTag owner;
+};
+
+LeafList ListOf(Vm& vm, AddressSpace space, Gfn gfn, Level level)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const Memslot* slot = vm.slot_cache.Find(vm.slot_table(), space, gfn);
+  SMMU_CHECK(slot != nullptr) << "an spte maps " << gfn << " of " << space
+                              << ", where there is no slot";
+  RmapHead* head = slot->rmaps->Head(gfn, level, vm.generations.arena_epoch);
+  SMMU_CHECK(head != nullptr) << "no chunk for " << gfn << " of " << space;
+  return {*slot->rmaps, *head, slot->rmaps->Owner(gfn, level)};
+}
+
+// Takes the leaf `ref` off its rmap. Its entry is clear already.
+void Unmap(Vm& vm, SpteRef ref) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const PageRole role = vm.arena.Page(ref.table()).role;
+  const LeafList list =
+      ListOf(vm, role.space(), vm.arena.GfnOf(ref), role.level());
+  vm.lists.Remove(list.head, ref, list.owner);
+  list.rmaps.CountRemoved(1);
+  ++vm.counters.sptes_zapped;
+}
+
+// Takes the link `spte` at `ref` off its child's parent list.
+void Unlink(Vm& vm, SpteRef ref, Spte spte)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const TableIndex child = vm.arena.TableAt(vm.format.TableOf(spte));
+  SMMU_CHECK(child != TableIndex::kNil) << ref << " points to no table of ours";
+  vm.lists.Remove(vm.arena.Page(child).parents, ref, ParentOwner(child));
+}
+
+}  // namespace
+
+void SetLeaf(Vm& vm, SpteRef ref, Spte spte, Gfn gfn, FlushObligation& flush) {
+  ShadowPage& page = vm.arena.Page(ref.table());
+  const Level level = page.role.level();
+  std::atomic<uint64_t>& entry = vm.arena.Entry(ref);
+  const Spte old = vm.arena.Load(ref);
+  ++vm.counters.sptes_set;
+  if (old.present() && old.leaf(level) && vm.arena.GfnOf(ref) == gfn &&
+      vm.format.PfnOf(old, level) == vm.format.PfnOf(spte, level)) {
+    const Spte before(entry.exchange(spte.bits(), std::memory_order_acq_rel));
+    if (!spte.rights().Includes(before.rights())) flush.Owe();
+    return;
+  }
+  DropEntry(vm, ref, flush);
+  vm.arena.SetGfn(ref, gfn);
+  const LeafList list = ListOf(vm, page.role.space(), gfn, level);
+  list.rmaps.CountAdded(1);
+  vm.lists.Add(list.head, ref, list.owner);
+  ++page.entries;
+  entry.store(spte.bits(), std::memory_order_release);
+}
+
+void LinkTable(Vm& vm, SpteRef ref, TableIndex child) {
+  SMMU_CHECK(!vm.arena.Load(ref).present()) << ref << " is in use";
+  vm.lists.Add(vm.arena.Page(child).parents, ref, ParentOwner(child));
+  ++vm.arena.Page(ref.table()).entries;
+  vm.arena.Entry(ref).store(vm.format.Table(vm.arena.HpaOf(child)).bits(),
+                            std::memory_order_release);
+}
+
+void DropEntry(Vm& vm, SpteRef ref, FlushObligation& flush) {
+  if (!vm.arena.Load(ref).present()) return;
+  const Spte old(vm.arena.Entry(ref).exchange(vm.format.NotPresent().bits(),
+                                              std::memory_order_acq_rel));
+  ShadowPage& page = vm.arena.Page(ref.table());
+  --page.entries;
+  flush.Owe();
+  if (old.leaf(page.role.level())) {
+    Unmap(vm, ref);
+  } else {
+    Unlink(vm, ref, old);
+  }
+}
+
+void DropEntries(Vm& vm, TableIndex table, FlushObligation& flush) {
+  const ShadowPage& page = vm.arena.Page(table);
+  for (unsigned i = 0; i < kEntriesPerTable && page.entries != 0; ++i) {
+    DropEntry(vm, SpteRef(table, i), flush);
+  }
+  SMMU_CHECK_EQ(page.entries, 0u) << "more entries counted than there are";
+}
+
+void DropParents(Vm& vm, TableIndex child, FlushObligation& flush) {
+  const ShadowPage& page = vm.arena.Page(child);
+  while (!page.parents.empty()) {
+    DropEntry(vm, vm.lists.Newest(page.parents), flush);
+  }
+}
+
+void WriteProtect(Vm& vm, SpteRef ref, FlushObligation& flush) {
+  const Spte before(vm.arena.Entry(ref).fetch_and(~pte::kWritable,
+                                                  std::memory_order_acq_rel));
+  if (before.writable()) flush.Owe();
+}
+
+void WriteProtectGfn(Vm& vm, Gfn gfn, FlushObligation& flush) {
+  const uint64_t epoch = vm.generations.arena_epoch;
+  for (unsigned space = 0; space < kAddressSpaces; ++space) {
+    const Memslot* slot =
+        vm.slot_table().Find(static_cast<AddressSpace>(space), gfn);
+    if (slot == nullptr) continue;
+    slot->rmaps->ForEachHead({gfn, 1}, epoch, [&](RmapHead& head, Gfn, Level) {
+      vm.lock.AssertHeld();
+      vm.lists.ForEach(head, [&](SpteRef ref) {
+        vm.lock.AssertHeld();
+        WriteProtect(vm, ref, flush);
+      });
+    });
+  }
+}
+
+bool ClearAccessed(Vm& vm, SpteRef ref) {
+  const Spte before(vm.arena.Entry(ref).fetch_and(~pte::kAccessed,
+                                                  std::memory_order_relaxed));
+  return before.accessed();
+}
+
+}  // namespace shadowmmu

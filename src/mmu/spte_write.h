@@ -1,0 +1,61 @@
+// THE WAIST: the only writer of sptes. Every function here changes an entry and
+// keeps in step with it, as one: the rmap or parent list that the entry sits
+// on, the stored gfn, the counts, and the flush that the change owes.
+//
+//  1. A present leaf sits on exactly one rmap: that of its gfn, at its level,
+//     in the slot of its page's address space. The gfn that takes it off is the
+//     one that put it on: stored beside the entry, never computed anew from
+//     guest memory.
+//  2. A present link to a table sits on that table's parent list.
+//  3. Nothing is ever put on the rmap of a slot that is remove-only.
+//  4. Nothing here fails: who adds has made room first (make_room.h), and has
+//     the slot's chunk.
+//
+// Locking: the MMU lock.
+
+#ifndef SHADOWMMU_MMU_SPTE_WRITE_H_
+#define SHADOWMMU_MMU_SPTE_WRITE_H_
+
+#include "absl/base/thread_annotations.h"
+#include "src/mmu/flush.h"
+#include "src/mmu/vm.h"
+
+namespace shadowmmu {
+
+// Makes entry `ref` a leaf that maps `gfn` as `spte` says. What was there
+// before goes first; a leaf of the same gfn and pfn is changed in place.
+void SetLeaf(Vm& vm, SpteRef ref, Spte spte, Gfn gfn, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Makes entry `ref`, which is not present, point to `child`.
+void LinkTable(Vm& vm, SpteRef ref, TableIndex child)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Clears entry `ref`, whatever it is: leaf, link, or not present.
+void DropEntry(Vm& vm, SpteRef ref, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// The same for every entry of a table.
+void DropEntries(Vm& vm, TableIndex table, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Clears every entry that points to `child`.
+void DropParents(Vm& vm, TableIndex child, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Takes the right to write away from a present leaf.
+void WriteProtect(Vm& vm, SpteRef ref, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+// The same for every spte that maps `gfn`, at every level, in every address
+// space.
+void WriteProtectGfn(Vm& vm, Gfn gfn, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Clears the accessed bit of a present leaf, and returns whether it was set. No
+// flush is owed: a CPU that has the entry cached may not set the bit again
+// soon, so aging errs toward old.
+bool ClearAccessed(Vm& vm, SpteRef ref) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_SPTE_WRITE_H_

@@ -1,0 +1,121 @@
+#include "src/mmu/table_arena.h"
+
+#include <algorithm>
+#include <bit>
+#include <new>
+
+#include "absl/strings/str_cat.h"
+#include "src/base/check.h"
+
+namespace shadowmmu {
+namespace {
+
+constexpr unsigned kBlockShift = 21;  // 2 MiB
+constexpr uint32_t kTablesPerBlock = 512;
+
+unsigned TranslationBlockShift(uint32_t capacity) {
+  // 4 arrays (16 KiB) a block in a small VM, 512 (2 MiB) in a large one.
+  return capacity >= 4096 ? 9 : 2;
+}
+
+}  // namespace
+
+TableArena::TableArena(Host& host, uint32_t capacity, const SpteFormat& format)
+    : host_(host),
+      capacity_(capacity),
+      format_(format),
+      translations_(host, capacity, TranslationBlockShift(capacity)) {}
+
+TableArena::~TableArena() {
+  if (pages_ != nullptr) host_.Free(pages_, header_bytes());
+  if (memory_.base != nullptr) host_.FreeTables(memory_);
+}
+
+absl::Status TableArena::Init() {
+  absl::StatusOr<TableMemory> memory = host_.AllocateTables(capacity_);
+  if (!memory.ok()) return memory.status();
+  memory_ = *std::move(memory);
+  const uint32_t blocks = (capacity_ + kTablesPerBlock - 1) / kTablesPerBlock;
+  if (memory_.base == nullptr || memory_.tables < capacity_ ||
+      memory_.block_hpa.size() < blocks) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "Host::AllocateTables: ", memory_.tables, " tables in ",
+        memory_.block_hpa.size(), " blocks, asked for ", capacity_));
+  }
+  for (uint32_t i = 0; i < blocks; ++i) {
+    const uint64_t hpa = memory_.block_hpa[i].value();
+    if (hpa % (uint64_t{1} << kBlockShift) != 0) {
+      return absl::InvalidArgumentError(
+          "Host::AllocateTables: block_hpa is not a multiple of 2 MiB");
+    }
+    block_at_[hpa >> kBlockShift] = i;
+  }
+  pages_ = static_cast<ShadowPage*>(host_.AllocateZeroed(header_bytes()));
+  if (pages_ == nullptr || !translations_.Init()) {
+    return absl::ResourceExhaustedError(
+        "table_capacity: no memory for the headers of shadow pages");
+  }
+  tables_ = reinterpret_cast<SpteTable*>(memory_.base);
+  free_tables_ = capacity_;
+  return absl::OkStatus();
+}
+
+TableIndex TableArena::Take() {
+  SMMU_CHECK_GT(free_tables_, 0u) << "table taken without a reservation";
+  --free_tables_;
+  if (free_ != TableIndex::kNil) {
+    const TableIndex table = free_;
+    free_ = Page(table).hash_next;
+    return table;
+  }
+  const auto table = static_cast<TableIndex>(next_fresh_++);
+  if (format_.NotPresent() != Spte()) {
+    for (std::atomic<uint64_t>& entry : tables_[ToInt(table) - 1].entry) {
+      entry.store(format_.NotPresent().bits(), std::memory_order_relaxed);
+    }
+  }
+  return table;
+}
+
+void TableArena::Put(TableIndex table) {
+  ShadowPage& page = Page(table);
+  SMMU_DCHECK_EQ(page.entries, 0u);
+  page.state = PageState::kFree;
+  page.hash_next = free_;
+  free_ = table;
+  ++free_tables_;
+}
+
+Hpa TableArena::HpaOf(TableIndex table) const {
+  const uint32_t page = ToInt(table) - 1;
+  return memory_.block_hpa[page / kTablesPerBlock] +
+         uint64_t{page % kTablesPerBlock} * kPageSize;
+}
+
+TableIndex TableArena::TableAt(Hpa hpa) const {
+  const auto block = block_at_.find(hpa.value() >> kBlockShift);
+  if (block == block_at_.end()) return TableIndex::kNil;
+  const uint64_t page = uint64_t{block->second} * kTablesPerBlock +
+                        (hpa.value() >> kPageShift & (kTablesPerBlock - 1));
+  return page < capacity_ ? static_cast<TableIndex>(page + 1)
+                          : TableIndex::kNil;
+}
+
+Gfn TableArena::GfnOf(SpteRef ref) const {
+  const ShadowPage& page = Page(ref.table());
+  if (page.translations != 0) {
+    return translations_[page.translations].gfn[ref.index()];
+  }
+  return page.gfn + ref.index() * PagesPerEntry(page.role.level());
+}
+
+void TableArena::SetGfn(SpteRef ref, Gfn gfn) {
+  const ShadowPage& page = Page(ref.table());
+  if (page.translations != 0) {
+    translations_[page.translations].gfn[ref.index()] = gfn;
+    return;
+  }
+  SMMU_DCHECK(GfnOf(ref) == gfn) << "a direct page maps by arithmetic";
+}
+
+}  // namespace shadowmmu

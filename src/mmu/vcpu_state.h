@@ -1,0 +1,86 @@
+// VcpuState: the inside of a VcpuMmu, and what other threads see of it.
+//
+//  1. `mode` says where the vCPU is, `requests` what must be served before it
+//     enters the guest. Entering and kicking is store-buffering: the one who
+//     enters stores mode, then loads requests; the one who requests stores
+//     requests, then loads mode. All four are seq_cst, so at least one of them
+//     sees the other.
+//  2. The root is held by a count in its shadow pages; a handle of another
+//     arena epoch is discarded, never dereferenced.
+//
+// Locking: the fields of one thread are those of the thread that uses the
+// VcpuMmu; `root` is written under the MMU lock by that thread, and read by it
+// or under the lock.
+
+#ifndef SHADOWMMU_MMU_VCPU_STATE_H_
+#define SHADOWMMU_MMU_VCPU_STATE_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "shadowmmu/host.h"
+#include "shadowmmu/vcpu_mmu.h"
+#include "src/memslot/slot_table.h"
+#include "src/mmu/paging_mode.h"
+#include "src/rmap/spte_ref.h"
+
+namespace shadowmmu {
+
+enum class VcpuMode : uint32_t { kOutside, kInGuest };
+
+namespace request {
+inline constexpr uint32_t kReloadRoot = 1u << 0;
+inline constexpr uint32_t kFlushTlb = 1u << 1;
+}  // namespace request
+
+// The shadow pages that a vCPU walks from: one, or the four page directories
+// that a PAE root names.
+struct RootHandle {
+  static constexpr unsigned kMaxPages = 4;
+  std::array<TableIndex, kMaxPages> page = {};
+  unsigned pages = 0;  // 0: no root
+  uint64_t epoch = 0;
+
+  bool empty() const { return pages == 0; }
+};
+
+// A counter that one thread writes and any reads.
+class OwnCounter {
+ public:
+  void Increment() {
+    value_.store(value_.load(std::memory_order_relaxed) + 1,
+                 std::memory_order_relaxed);
+  }
+  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+struct alignas(64) VcpuState {
+  // ---- Shared words, on a line of their own ----
+  std::atomic<VcpuMode> mode{VcpuMode::kOutside};
+  std::atomic<uint32_t> requests{request::kReloadRoot | request::kFlushTlb};
+
+  // ---- The owning thread's ----
+  alignas(64) VcpuId id{};
+  PagingRegisters registers;
+  PagingMode paging;
+  AddressSpace space = AddressSpace::kNormal;
+  SlotCache slot_cache;
+  HardwareState hardware;
+  RootHandle root;
+  // The PAE root: four entries, 32 bytes, below 4 GiB.
+  std::atomic<uint64_t>* pae_entries = nullptr;
+  Hpa pae_root;
+
+  OwnCounter faults;
+  OwnCounter fault_retries;
+  OwnCounter guest_faults;
+  OwnCounter emulations;
+};
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_VCPU_STATE_H_

@@ -1,0 +1,111 @@
+// Vm: everything that one VM's MMU has, as the rooms of src/mmu share it. The
+// public face over it is Mmu (mmu.cc).
+//
+// Locking, in the order in which locks are taken:
+//   1. slots.update_lock()  slot updates, one at a time; held over waits
+//   2. slots.srcu()         a section: the slot table stays. Not a lock, and
+//                           entered before `lock`, because an updater waits for
+//                           sections without holding it
+//   3. lock                 the MMU lock: tables, rmaps, lists, generations
+//   4. leaf locks           GuestMemory's list of blocked ranges
+//
+// VmLock takes 2 and 3 together: whoever touches rmaps needs both.
+
+#ifndef SHADOWMMU_MMU_VM_H_
+#define SHADOWMMU_MMU_VM_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "shadowmmu/mmu.h"
+#include "src/base/mutex.h"
+#include "src/memslot/slot_registry.h"
+#include "src/mmu/generation.h"
+#include "src/mmu/guest_memory.h"
+#include "src/mmu/shadow_page_table.h"
+#include "src/mmu/spte.h"
+#include "src/mmu/table_arena.h"
+#include "src/rmap/pte_lists.h"
+
+namespace shadowmmu {
+
+struct VcpuState;
+
+struct Vm {
+  explicit Vm(const MmuConfig& config);
+  ~Vm();
+  // Gets all memory that has a fixed size.
+  absl::Status Init();
+
+  // ---- Fixed for the VM's life ----
+  const MmuConfig config;
+  Host& host;
+  const EntryFormat entry_format;
+  const SpteFormat format;
+
+  // ---- Their own locking ----
+  SlotRegistry slots;
+  GuestMemory memory;
+
+  // ---- Under the MMU lock ----
+  mutable Mutex lock{LockRank::kVm};
+  Generations generations ABSL_GUARDED_BY(lock);
+  TableArena arena ABSL_GUARDED_BY(lock);
+  PteLists lists ABSL_GUARDED_BY(lock);
+  ShadowPageTable pages ABSL_GUARDED_BY(lock);
+  std::vector<VcpuState*> vcpus ABSL_GUARDED_BY(lock);  // by id; null: none
+  // Zapped pages that are still some vCPU's root.
+  uint64_t pinned_pages ABSL_GUARDED_BY(lock) = 0;
+  // Shadowed guest tables, by address space: where there are none, whether a
+  // gfn holds one needs no look.
+  uint64_t tracked_tables[kAddressSpaces] ABSL_GUARDED_BY(lock) = {};
+  // The last slot that sptes were taken off.
+  SlotCache slot_cache ABSL_GUARDED_BY(lock);
+  // Counts of what happened; the fields that count what is there stay 0.
+  Stats counters ABSL_GUARDED_BY(lock);
+
+  // Pages of PAE roots, 128 to a page. Fixed after Init.
+  std::vector<LowPage> pae_pages;
+
+  // The slots as they are now. Under the lock a newer table than any that a
+  // fault used before it got the lock, so every spte's slot is in it.
+  const SlotTable& slot_table() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
+    return slots.Current();
+  }
+};
+
+// Holds the MMU lock, inside a slot reader's section.
+class ABSL_SCOPED_LOCKABLE VmLock {
+ public:
+  explicit VmLock(Vm& vm) ABSL_EXCLUSIVE_LOCK_FUNCTION(vm.lock)
+      : vm_(vm), ticket_(vm.slots.srcu().Enter()) {
+    vm_.lock.Lock();
+  }
+  ~VmLock() ABSL_UNLOCK_FUNCTION() {
+    vm_.lock.Unlock();
+    vm_.slots.srcu().Leave(ticket_);
+  }
+  VmLock(const VmLock&) = delete;
+  VmLock& operator=(const VmLock&) = delete;
+
+  // Lets go of both, calls `between`, and takes both again. Nothing half-done
+  // may be visible; everything read before is stale after.
+  template <typename Between>
+  void Break(Between between) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    vm_.lock.Unlock();
+    vm_.slots.srcu().Leave(ticket_);
+    between();
+    ticket_ = vm_.slots.srcu().Enter();
+    vm_.lock.Lock();
+  }
+
+ private:
+  Vm& vm_;
+  int ticket_;
+};
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_VM_H_

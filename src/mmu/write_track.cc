@@ -1,0 +1,164 @@
+#include "src/mmu/write_track.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "src/mmu/flush.h"
+#include "src/mmu/spte_write.h"
+
+namespace shadowmmu {
+namespace {
+
+FaultOutcome OutcomeOf(TouchResult result, Gpa gpa) {
+  switch (result) {
+    case TouchResult::kDone:
+      return FaultOutcome::Resume();
+    case TouchResult::kBlocked:
+      return FaultOutcome::Retry();
+    case TouchResult::kUnavailable:
+      break;
+  }
+  return FaultOutcome::MemoryFault(gpa, MemoryFaultReason::kHostRefused);
+}
+
+enum class Purpose : uint8_t { kRead, kWrite };
+
+// Where the page at `gpa` is in host memory, or why it cannot be used.
+std::optional<FaultOutcome> FindHva(Vm& vm, AddressSpace space, Gpa gpa,
+                                    Purpose purpose, Hva* hva)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const Memslot* slot = vm.slot_table().Find(space, ToGfn(gpa));
+  if (slot == nullptr) {
+    return FaultOutcome::Emulate(gpa, EmulateReason::kNoSlot);
+  }
+  if (!slot->live()) return FaultOutcome::Retry();
+  if (purpose == Purpose::kWrite && slot->read_only()) {
+    return FaultOutcome::Emulate(gpa, EmulateReason::kReadOnlySlot);
+  }
+  *hva = slot->ToHva(ToGfn(gpa)) + PageOffset(gpa);
+  return std::nullopt;
+}
+
+bool IsShadowed(Vm& vm, Gfn gfn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  bool shadowed = false;
+  vm.pages.ForEachShadowing(gfn, [&](TableIndex) { shadowed = true; });
+  return shadowed;
+}
+
+// The guest's bytes at `gpa` changed: drops every spte made from the entries
+// that they touch. Entries are of 8 bytes.
+void DropStale(Vm& vm, Gpa gpa, size_t bytes)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const auto first = static_cast<unsigned>(PageOffset(gpa) / sizeof(uint64_t));
+  const auto last =
+      static_cast<unsigned>((PageOffset(gpa) + bytes - 1) / sizeof(uint64_t));
+  FlushObligation flush;
+  vm.pages.ForEachShadowing(ToGfn(gpa), [&](TableIndex table) {
+    vm.lock.AssertHeld();
+    for (unsigned i = first; i <= last; ++i) {
+      DropEntry(vm, SpteRef(table, i), flush);
+    }
+  });
+  flush.Pay(vm);
+}
+
+// A store within one page.
+FaultOutcome WritePart(Vm& vm, AddressSpace space, Gpa gpa,
+                       std::span<const std::byte> bytes)
+    ABSL_LOCKS_EXCLUDED(vm.lock) {
+  VmLock held(vm);
+  Hva hva;
+  if (auto bad = FindHva(vm, space, gpa, Purpose::kWrite, &hva)) return *bad;
+  const GuestMemory::Section section(vm.memory);
+  const bool shadowed = IsShadowed(vm, ToGfn(gpa));
+  bool changes = shadowed;
+  if (shadowed) {
+    std::array<std::byte, kPageSize> before;
+    const std::span<std::byte> old(before.data(), bytes.size());
+    const TouchResult read = vm.memory.Read(section, hva, old);
+    if (read != TouchResult::kDone) return OutcomeOf(read, gpa);
+    changes = !std::equal(old.begin(), old.end(), bytes.begin());
+  }
+  const TouchResult written = vm.memory.Write(section, hva, bytes);
+  if (written != TouchResult::kDone) return OutcomeOf(written, gpa);
+  ++vm.counters.guest_writes;
+  if (shadowed) ++vm.counters.guest_table_writes;
+  if (changes) DropStale(vm, gpa, bytes.size());
+  return FaultOutcome::Resume();
+}
+
+FaultOutcome ReadPart(Vm& vm, AddressSpace space, Gpa gpa,
+                      std::span<std::byte> out) ABSL_LOCKS_EXCLUDED(vm.lock) {
+  VmLock held(vm);
+  Hva hva;
+  if (auto bad = FindHva(vm, space, gpa, Purpose::kRead, &hva)) return *bad;
+  const GuestMemory::Section section(vm.memory);
+  return OutcomeOf(vm.memory.Read(section, hva, out), gpa);
+}
+
+// Calls part(gpa, offset, size) for each page of the range, until one does not
+// resume.
+template <typename Part>
+FaultOutcome ForEachPart(Gpa gpa, size_t size, Part part) {
+  for (size_t done = 0; done < size;) {
+    const Gpa at = gpa + done;
+    const size_t bytes =
+        std::min<size_t>(size - done, kPageSize - PageOffset(at));
+    const FaultOutcome outcome = part(at, done, bytes);
+    if (!outcome.resume()) return outcome;
+    done += bytes;
+  }
+  return FaultOutcome::Resume();
+}
+
+}  // namespace
+
+FaultOutcome WriteGuest(Vm& vm, AddressSpace space, Gpa gpa,
+                        std::span<const std::byte> bytes) {
+  return ForEachPart(gpa, bytes.size(), [&](Gpa at, size_t offset, size_t n) {
+    return WritePart(vm, space, at, bytes.subspan(offset, n));
+  });
+}
+
+FaultOutcome ReadGuest(Vm& vm, AddressSpace space, Gpa gpa,
+                       std::span<std::byte> out) {
+  return ForEachPart(gpa, out.size(), [&](Gpa at, size_t offset, size_t n) {
+    return ReadPart(vm, space, at, out.subspan(offset, n));
+  });
+}
+
+absl::StatusOr<GuestExchange> CompareExchangeGuest(Vm& vm, AddressSpace space,
+                                                   Gpa gpa, unsigned size,
+                                                   uint64_t expected,
+                                                   uint64_t desired) {
+  if (size != 1 && size != 2 && size != 4 && size != 8) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("size: ", size, " is not 1, 2, 4 or 8"));
+  }
+  if (gpa.value() % size != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "gpa: 0x", absl::Hex(gpa.value()), " is not a multiple of ", size));
+  }
+  VmLock held(vm);
+  Hva hva;
+  if (auto bad = FindHva(vm, space, gpa, Purpose::kWrite, &hva)) {
+    return GuestExchange{.outcome = *bad};
+  }
+  const GuestMemory::Section section(vm.memory);
+  GuestExchange result{.previous = expected};
+  const TouchResult touched = vm.memory.CompareExchange(
+      section, hva, size, &result.previous, desired, &result.exchanged);
+  result.outcome = OutcomeOf(touched, gpa);
+  if (!result.exchanged) return result;
+  ++vm.counters.guest_writes;
+  if (IsShadowed(vm, ToGfn(gpa))) {
+    ++vm.counters.guest_table_writes;
+    if (expected != desired) DropStale(vm, gpa, size);
+  }
+  return result;
+}
+
+}  // namespace shadowmmu

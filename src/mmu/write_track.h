@@ -1,0 +1,40 @@
+// write_track: stores into guest memory that the hypervisor emulates, and what
+// they do to the guest tables that are shadowed.
+//
+//  1. The library performs the store itself, and drops every spte that was made
+//     from what it changes, in one hold of the MMU lock: no fault can map from
+//     the old contents afterwards.
+//  2. A store that changes nothing drops nothing.
+//  3. Obsolete pages count: a vCPU may still be running on them.
+//
+// Locking: takes the MMU lock.
+
+#ifndef SHADOWMMU_MMU_WRITE_TRACK_H_
+#define SHADOWMMU_MMU_WRITE_TRACK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "shadowmmu/address.h"
+#include "shadowmmu/fault.h"
+#include "src/mmu/vm.h"
+
+namespace shadowmmu {
+
+// See Mmu::GuestWrite, GuestRead, GuestCompareExchange.
+FaultOutcome WriteGuest(Vm& vm, AddressSpace space, Gpa gpa,
+                        std::span<const std::byte> bytes)
+    ABSL_LOCKS_EXCLUDED(vm.lock);
+FaultOutcome ReadGuest(Vm& vm, AddressSpace space, Gpa gpa,
+                       std::span<std::byte> out) ABSL_LOCKS_EXCLUDED(vm.lock);
+absl::StatusOr<GuestExchange> CompareExchangeGuest(Vm& vm, AddressSpace space,
+                                                   Gpa gpa, unsigned size,
+                                                   uint64_t expected,
+                                                   uint64_t desired)
+    ABSL_LOCKS_EXCLUDED(vm.lock);
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_WRITE_TRACK_H_

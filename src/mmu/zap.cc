@@ -1,0 +1,39 @@
+#include "src/mmu/zap.h"
+
+#include "src/base/check.h"
+#include "src/mmu/page_life.h"
+#include "src/mmu/vcpu_state.h"
+
+namespace shadowmmu {
+
+void ZapBatch::Zap(Vm& vm, TableIndex table) {
+  UnmakePage(vm, table, flush_);
+  ++zapped_;
+  ShadowPage& page = vm.arena.Page(table);
+  if (page.root_count != 0) {
+    ++vm.pinned_pages;
+    root_zapped_ = true;
+    return;
+  }
+  page.hash_next = unfreed_;
+  unfreed_ = table;
+}
+
+void ZapBatch::Commit(Vm& vm) {
+  if (root_zapped_) RequestAll(vm, request::kReloadRoot);
+  root_zapped_ = false;
+  flush_.Pay(vm);
+  while (unfreed_ != TableIndex::kNil) {
+    const TableIndex table = unfreed_;
+    unfreed_ = vm.arena.Page(table).hash_next;
+    vm.pages.Release(table);
+  }
+}
+
+void FreeUnpinned(Vm& vm, TableIndex table) {
+  SMMU_DCHECK_GT(vm.pinned_pages, 0u);
+  --vm.pinned_pages;
+  vm.pages.Release(table);
+}
+
+}  // namespace shadowmmu

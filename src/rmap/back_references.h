@@ -1,0 +1,62 @@
+// BackReferences: for each spte that sits in a chain, its place there.
+//
+//  1. A table has an array of 512 places, or none. It gets one when the first
+//     of its sptes is chained, and gives it back when it is freed.
+//  2. A place is to be trusted only while the list's head says chain: a
+//     single's place is whatever was there before.
+//
+// Locking: the places of a list are guarded by the lock that guards the list.
+// Making and dropping arrays needs the MMU lock.
+
+#ifndef SHADOWMMU_RMAP_BACK_REFERENCES_H_
+#define SHADOWMMU_RMAP_BACK_REFERENCES_H_
+
+#include <cstdint>
+
+#include "shadowmmu/host.h"
+#include "src/base/block_pool.h"
+#include "src/rmap/pte_list_desc.h"
+#include "src/rmap/spte_ref.h"
+
+namespace shadowmmu {
+
+struct alignas(64) PlaceArray {
+  Place place[kEntriesPerTable];
+};
+
+class BackReferences {
+ public:
+  BackReferences(Host& host, uint32_t table_capacity, unsigned block_shift);
+  ~BackReferences();
+  [[nodiscard]] bool Init();
+
+  bool Has(TableIndex table) const { return array_of_[ToInt(table)] != 0; }
+  // The place of `ref`. Precondition: its table has an array.
+  Place& Of(SpteRef ref) {
+    return pool_[array_of_[ToInt(ref.table())]].place[ref.index()];
+  }
+  const Place& Of(SpteRef ref) const {
+    return pool_[array_of_[ToInt(ref.table())]].place[ref.index()];
+  }
+
+  // Gives the table an array if it has none; takes one from the pool then.
+  void Ensure(TableIndex table);
+  // Gives the array back. None of the table's sptes is in a chain any more.
+  void Drop(TableIndex table);
+
+  BlockPool<PlaceArray>& pool() { return pool_; }
+  const BlockPool<PlaceArray>& pool() const { return pool_; }
+  uint64_t bytes() const { return pool_.bytes() + directory_bytes(); }
+
+ private:
+  uint64_t directory_bytes() const { return uint64_t{tables_} * 4; }
+
+  Host& host_;
+  const uint32_t tables_;
+  BlockPool<PlaceArray> pool_;
+  uint32_t* array_of_ = nullptr;  // by table: index in pool_, 0 is none
+};
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_RMAP_BACK_REFERENCES_H_

@@ -1,0 +1,156 @@
+#include "src/rmap/pte_lists.h"
+
+#include <algorithm>
+#include <bit>
+#include <sstream>
+#include <string>
+
+#include "src/base/check.h"
+
+namespace shadowmmu {
+namespace {
+
+// Blocks of a large VM are 2 MiB, to sit on huge pages; those of a small one
+// are small, so that a thousand small VMs cost little.
+constexpr uint64_t kLargeBlockBytes = uint64_t{2} << 20;
+constexpr uint64_t kSmallBlockBytes = uint64_t{16} << 10;
+constexpr uint32_t kLargeVmTables = 4096;
+
+unsigned BlockShift(uint32_t table_capacity, size_t object_bytes) {
+  const uint64_t bytes =
+      table_capacity >= kLargeVmTables ? kLargeBlockBytes : kSmallBlockBytes;
+  return static_cast<unsigned>(std::bit_width(bytes / object_bytes) - 1);
+}
+
+}  // namespace
+
+PteLists::PteLists(Host& host, uint32_t table_capacity,
+                   uint32_t max_descriptors)
+    : descriptors_(host, max_descriptors,
+                   BlockShift(table_capacity, sizeof(PteListDesc))),
+      back_references_(host, table_capacity,
+                       BlockShift(table_capacity, sizeof(PlaceArray))) {
+  SMMU_CHECK_LT(max_descriptors, kMaxDescriptors);
+}
+
+bool PteLists::Init() { return descriptors_.Init() && back_references_.Init(); }
+
+void PteLists::Add(RmapHead& head, SpteRef ref, OwnerTag owner) {
+  SMMU_DCHECK(!ref.nil());
+  if (head.empty()) {
+    head = RmapHead::Single(ref);
+    return;
+  }
+  if (!head.chain()) {
+    const SpteRef first = head.single();
+    SMMU_CHECK(first != ref) << ref << " is on the list already";
+    const uint32_t index = descriptors_.Take();
+    descriptors_[index].Reset(owner, 0);
+    head = RmapHead::Chain(index);
+    Append(head, first, owner);
+  }
+  Append(head, ref, owner);
+}
+
+void PteLists::Append(RmapHead& head, SpteRef ref, OwnerTag owner) {
+  uint32_t index = head.descriptor();
+  SMMU_CHECK(descriptors_[index].owner() == owner)
+      << ref << " put on a list of another owner: " << Print(head);
+  if (descriptors_[index].count() == PteListDesc::kCapacity) {
+    const uint32_t fresh = descriptors_.Take();
+    descriptors_[fresh].Reset(owner, index);
+    head = RmapHead::Chain(fresh);
+    index = fresh;
+  }
+  back_references_.Ensure(ref.table());
+  back_references_.Of(ref) = Place(index, descriptors_[index].Push(ref));
+}
+
+void PteLists::Remove(RmapHead& head, SpteRef ref, OwnerTag owner) {
+  if (head.chain()) {
+    RemoveFromChain(head, ref, owner);
+    return;
+  }
+  if (head.empty()) DieOnBadRemove(head, ref, owner, "the list is empty");
+  if (head.single() != ref) {
+    DieOnBadRemove(head, ref, owner, "the list holds another spte");
+  }
+  head = RmapHead();
+}
+
+void PteLists::RemoveFromChain(RmapHead& head, SpteRef ref, OwnerTag owner) {
+  if (!back_references_.Has(ref.table())) {
+    DieOnBadRemove(head, ref, owner, "it was never in a chain");
+  }
+  const Place place = back_references_.Of(ref);
+  if (place.descriptor() == 0) {
+    DieOnBadRemove(head, ref, owner, "it was never in a chain");
+  }
+  PteListDesc& desc = descriptors_[place.descriptor()];
+  if (place.position() >= desc.count() || desc.sptes[place.position()] != ref) {
+    DieOnBadRemove(head, ref, owner, "it is not where its place says");
+  }
+  const uint32_t first_index = head.descriptor();
+  PteListDesc& first = descriptors_[first_index];
+  if (desc.owner() != owner || first.owner() != owner) {
+    DieOnBadRemove(head, ref, owner, "it sits on a list of another owner");
+  }
+  const SpteRef last = first.Pop();
+  if (last != ref) {
+    desc.sptes[place.position()] = last;
+    back_references_.Of(last) = place;
+  }
+  back_references_.Of(ref) = Place();
+  if (first.count() == 0) {
+    head = first.next == 0 ? RmapHead() : RmapHead::Chain(first.next);
+    descriptors_.Put(first_index);
+  }
+}
+
+uint64_t PteLists::Count(RmapHead head) const {
+  uint64_t count = 0;
+  ForEach(head, [&count](SpteRef) { ++count; });
+  return count;
+}
+
+bool PteLists::Contains(RmapHead head, SpteRef ref) const {
+  bool found = false;
+  ForEach(head, [&](SpteRef entry) { found |= entry == ref; });
+  return found;
+}
+
+SpteRef PteLists::Newest(RmapHead head) const {
+  if (head.empty()) return SpteRef();
+  if (!head.chain()) return head.single();
+  const PteListDesc& desc = descriptors_[head.descriptor()];
+  return desc.sptes[desc.count() - 1];
+}
+
+std::string PteLists::Print(RmapHead head) const {
+  constexpr uint64_t kMost = 40;
+  std::ostringstream out;
+  if (head.empty()) {
+    out << "empty list";
+  } else if (!head.chain()) {
+    out << "single " << head.single();
+  } else {
+    out << "chain of " << Count(head) << ", owner 0x" << std::hex
+        << descriptors_[head.descriptor()].owner().bits() << std::dec << ":";
+    uint64_t printed = 0;
+    ForEach(head, [&](SpteRef ref) {
+      if (printed++ < kMost) out << " " << ref;
+    });
+    if (printed > kMost) out << " ...";
+  }
+  return out.str();
+}
+
+void PteLists::DieOnBadRemove(RmapHead head, SpteRef ref, OwnerTag owner,
+                              const char* why) const {
+  SMMU_CHECK(false) << "cannot take " << ref << " off a list of owner 0x"
+                    << std::hex << owner.bits() << std::dec << ": " << why
+                    << "; " << Print(head);
+  __builtin_unreachable();
+}
+
+}  // namespace shadowmmu

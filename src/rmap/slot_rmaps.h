@@ -1,0 +1,193 @@
+// SlotRmaps: the per-gfn state of one slot: for each gfn, at each level, the
+// sptes that map it, and how many shadowed guest tables lie in it.
+//
+//  1. Chunks of 2 MiB are made on first use: a slot of any size is created in
+//     time that does not depend on its size, and untouched memory costs a
+//     pointer per 2 MiB.
+//  2. A chunk or record of an older arena epoch reads as empty.
+//  3. Once remove-only (the slot is being deleted or moved), entries are taken
+//     off, and none is added: a CHECK.
+//  4. It dies empty: leaf_sptes() and tracked_tables() are zero, a CHECK.
+//
+// Locking: the MMU lock, but for Create, EnsureChunk and EnsureWriteTrack,
+// which any thread may call at any time while the slot lives.
+
+#ifndef SHADOWMMU_RMAP_SLOT_RMAPS_H_
+#define SHADOWMMU_RMAP_SLOT_RMAPS_H_
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "shadowmmu/address.h"
+#include "shadowmmu/host.h"
+#include "src/base/check.h"
+#include "src/rmap/rmap_chunk.h"
+#include "src/rmap/rmap_head.h"
+
+namespace shadowmmu {
+
+class SlotRmaps {
+ public:
+  // ResourceExhausted: no memory for the directory. `serial` tells this slot
+  // from every other that the VM ever had.
+  static absl::StatusOr<std::shared_ptr<SlotRmaps>> Create(Host& host,
+                                                           GfnRange gfns,
+                                                           uint64_t serial);
+  ~SlotRmaps();
+  SlotRmaps(const SlotRmaps&) = delete;
+  SlotRmaps& operator=(const SlotRmaps&) = delete;
+
+  GfnRange gfns() const { return gfns_; }
+
+  // Makes the chunk of `gfn`, or its write-track counts, if they are not
+  // there. False: no memory.
+  [[nodiscard]] bool EnsureChunk(Gfn gfn);
+  [[nodiscard]] bool EnsureWriteTrack(Gfn gfn);
+
+  // The chunk of `gfn` as of `epoch`: nullptr if it was never made.
+  RmapChunk* Chunk(Gfn gfn, uint64_t epoch) {
+    RmapChunk* chunk = chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
+    if (chunk != nullptr && chunk->epoch != epoch) Refresh(*chunk, epoch);
+    return chunk;
+  }
+  // The same without making it fresh, for the audit: nullptr if stale.
+  const RmapChunk* PeekChunk(Gfn gfn, uint64_t epoch) const;
+
+  // The list of the sptes that map `gfn` at `level`; nullptr where none was
+  // ever put on. Precondition: gfns() contains gfn.
+  RmapHead* Head(Gfn gfn, Level level, uint64_t epoch);
+
+  // What tells this list from every other one. `gfn` is the first frame that
+  // an entry of `level` maps.
+  OwnerTag Owner(Gfn gfn, Level level) const {
+    return OwnerTag(salt_ + gfn.value() + (uint64_t{ToInt(level)} << 24));
+  }
+
+  // How many shadow pages shadow the guest table in `gfn`.
+  uint32_t Tracked(Gfn gfn, uint64_t epoch);
+  // Whether any shadowed guest table lies in what an entry of `level` around
+  // `gfn` maps of this slot.
+  bool AnyTracked(Gfn gfn, Level level, uint64_t epoch);
+  // Counts one shadow page more or less. Precondition of the first:
+  // EnsureWriteTrack(gfn).
+  void Track(Gfn gfn, uint64_t epoch);
+  void Untrack(Gfn gfn, uint64_t epoch);
+
+  // Calls visit(RmapHead&, Gfn, Level) for each list, not empty, whose gfns
+  // overlap `gfns`: 4K, then 2M, then 1G. The callback may empty the list.
+  template <typename Visit>
+  void ForEachHead(GfnRange gfns, uint64_t epoch, Visit visit);
+
+  // Calls visit(chunk) for each chunk that was made and is not stale.
+  template <typename Visit>
+  void ForEachChunk(uint64_t epoch, Visit visit);
+  // Calls visit(gfn, record) for each GiB.
+  template <typename Visit>
+  void ForEachGigabyte(uint64_t epoch, Visit visit);
+
+  bool remove_only() const { return remove_only_; }
+  void SetRemoveOnly() { remove_only_ = true; }
+
+  // Leaf sptes on all rmaps of this slot.
+  uint64_t leaf_sptes() const { return leaf_sptes_; }
+  void CountAdded(uint64_t sptes) {
+    SMMU_CHECK(!remove_only_) << "an spte put on the rmap of a dying slot";
+    leaf_sptes_ += sptes;
+  }
+  void CountRemoved(uint64_t sptes) {
+    SMMU_DCHECK_GE(leaf_sptes_, sptes);
+    leaf_sptes_ -= sptes;
+  }
+  uint64_t tracked_tables() const { return tracked_tables_; }
+
+  uint64_t chunks_made() const {
+    return chunks_made_.load(std::memory_order_relaxed);
+  }
+  uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  SlotRmaps(Host& host, GfnRange gfns, uint64_t serial);
+
+  uint64_t ChunkIndex(Gfn gfn) const {
+    SMMU_DCHECK(gfns_.Contains(gfn));
+    return (gfn.value() / kGfnsPerChunk) - first_chunk_;
+  }
+  uint64_t chunk_count() const {
+    return (gfns_.end() - 1).value() / kGfnsPerChunk - first_chunk_ + 1;
+  }
+  uint64_t GigabyteIndex(Gfn gfn) const {
+    return gfn.value() / PagesPerEntry(Level::k1G) - first_gigabyte_;
+  }
+  uint64_t gigabyte_count() const { return GigabyteIndex(gfns_.end() - 1) + 1; }
+  // What part of the chunk around `gfn` the slot covers.
+  GfnRange ChunkRange(Gfn gfn) const;
+  GigabyteRecord& Gigabyte(Gfn gfn, uint64_t epoch);
+  static void Refresh(RmapChunk& chunk, uint64_t epoch);
+
+  Host& host_;
+  const GfnRange gfns_;
+  const uint64_t salt_;
+  const uint64_t first_chunk_;
+  const uint64_t first_gigabyte_;
+  std::atomic<RmapChunk*>* chunks_ = nullptr;
+  GigabyteRecord* gigabytes_ = nullptr;
+
+  bool remove_only_ = false;
+  uint64_t leaf_sptes_ = 0;
+  uint64_t tracked_tables_ = 0;
+  std::atomic<uint64_t> chunks_made_{0};
+  std::atomic<uint64_t> bytes_{0};
+};
+
+template <typename Visit>
+void SlotRmaps::ForEachChunk(uint64_t epoch, Visit visit) {
+  if (chunks_made() == 0) return;
+  const uint64_t count = chunk_count();
+  for (uint64_t i = 0; i < count; ++i) {
+    RmapChunk* chunk = chunks_[i].load(std::memory_order_acquire);
+    if (chunk != nullptr && chunk->epoch == epoch) visit(*chunk);
+  }
+}
+
+template <typename Visit>
+void SlotRmaps::ForEachHead(GfnRange gfns, uint64_t epoch, Visit visit) {
+  if (leaf_sptes_ == 0 || gfns.pages == 0) return;
+  const uint64_t last = ChunkIndex(gfns.end() - 1);
+  for (uint64_t i = ChunkIndex(gfns.begin); i <= last; ++i) {
+    RmapChunk* chunk = chunks_[i].load(std::memory_order_acquire);
+    if (chunk == nullptr || chunk->epoch != epoch) continue;
+    const Gfn begin = std::max(gfns.begin, chunk->first_gfn);
+    const Gfn end = std::min(gfns.end(), chunk->first_gfn + chunk->gfns);
+    for (Gfn gfn = begin; gfn < end; gfn += 1) {
+      RmapHead& head = chunk->Head(gfn);
+      if (!head.empty()) visit(head, gfn, Level::k4K);
+    }
+    if (!chunk->head_2m.empty()) {
+      visit(chunk->head_2m, chunk->first_gfn, Level::k2M);
+    }
+  }
+  const uint64_t last_gigabyte = GigabyteIndex(gfns.end() - 1);
+  for (uint64_t i = GigabyteIndex(gfns.begin); i <= last_gigabyte; ++i) {
+    GigabyteRecord& record = gigabytes_[i];
+    if (record.epoch != epoch || record.head_1g.empty()) continue;
+    visit(record.head_1g,
+          Gfn((first_gigabyte_ + i) * PagesPerEntry(Level::k1G)), Level::k1G);
+  }
+}
+
+template <typename Visit>
+void SlotRmaps::ForEachGigabyte(uint64_t epoch, Visit visit) {
+  const uint64_t count = gigabyte_count();
+  for (uint64_t i = 0; i < count; ++i) {
+    if (gigabytes_[i].epoch != epoch) continue;
+    visit(Gfn((first_gigabyte_ + i) * PagesPerEntry(Level::k1G)),
+          gigabytes_[i]);
+  }
+}
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_RMAP_SLOT_RMAPS_H_

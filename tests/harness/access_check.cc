@@ -1,0 +1,265 @@
+#include "tests/harness/access_check.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "tests/harness/say.h"
+
+namespace shadowmmu::testing {
+namespace {
+
+using Kind = FaultOutcome::Kind;
+
+bool SameFault(const GuestFault& a, const GuestFault& b) {
+  return a.vector == b.vector && a.error_code == b.error_code &&
+         (a.vector != GuestFault::Vector::kPage || a.address == b.address);
+}
+
+// The outcomes after which A and D must all be set, or none.
+bool IsExact(Kind kind) {
+  return kind == Kind::kResume || kind == Kind::kGuestFault ||
+         kind == Kind::kEmulate;
+}
+
+Gpa RootOf(const VcpuModel& vcpu) {
+  return Gpa(vcpu.registers.cr3 & 0x000f'ffff'ffff'f000);
+}
+
+}  // namespace
+
+AccessCheck::Case AccessCheck::Begin(uint32_t vcpu, Gva gva,
+                                     const Access& access) {
+  const VcpuModel& model = world_->vcpu(vcpu);
+  Case c;
+  c.vcpu = vcpu;
+  c.space = model.space;
+  c.access = access;
+  c.truth = world_->Translate(model, gva, access);
+  c.tainted = world_->Tainted(model, c.truth.tables);
+  c.cr3_outside =
+      model.long_mode() && !world_->PageAt(model.space, ToGfn(RootOf(model)));
+  world_->taint().NoteWalk(model.space, c.truth.tables);
+  return c;
+}
+
+std::vector<uint32_t> AccessCheck::Frames(const Case& c) const {
+  std::vector<uint32_t> frames;
+  for (const Gfn table : c.truth.tables) {
+    const std::optional<World::Page> page = world_->PageAt(c.space, table);
+    if (page && page->backing) frames.push_back(page->backing->frame);
+  }
+  const std::optional<World::Page> target = TargetOf(c);
+  if (target && target->backing) frames.push_back(target->backing->frame);
+  return frames;
+}
+
+// ---- What is allowed ----
+
+std::optional<World::Page> AccessCheck::TargetOf(const Case& c) const {
+  if (c.truth.kind != OracleResult::Kind::kTranslated) return std::nullopt;
+  return world_->PageAt(c.space, ToGfn(c.truth.gpa));
+}
+
+bool AccessCheck::MayRetry(const Case& c) const {
+  const std::optional<World::Page> target = TargetOf(c);
+  if (target && target->in_progress) return true;
+  return std::any_of(c.truth.tables.begin(), c.truth.tables.end(),
+                     [&](Gfn table) {
+                       const auto page = world_->PageAt(c.space, table);
+                       return page && page->in_progress;
+                     });
+}
+
+// Does the host refuse to have an entry written that needs A or D?
+bool AccessCheck::UpdateRefused(const Case& c) const {
+  return std::any_of(c.truth.updates.begin(), c.truth.updates.end(),
+                     [&](const EntryUpdate& update) {
+                       const auto page =
+                           world_->PageAt(c.space, ToGfn(update.entry));
+                       return page && page->backing && !page->backing->writable;
+                     });
+}
+
+std::string AccessCheck::CheckHit(const Case& c, Hpa hpa) const {
+  const std::optional<World::Page> target = TargetOf(c);
+  if (!target || c.truth.target != OracleTarget::kMemory) {
+    return Say("went through to ", hpa, "; the oracle: ", c.truth);
+  }
+  if (!target->readable() || (c.write() && !target->writable())) {
+    return Say("went through to ", hpa,
+               ", which the host has taken away or made read-only");
+  }
+  const Hpa expected =
+      ToHpa(PfnOfFrame(target->backing->frame)) + PageOffset(c.truth.gpa);
+  if (hpa != expected) {
+    return Say("went through to ", hpa, "; ", c.truth, " lies at ", expected);
+  }
+  return "";
+}
+
+std::string AccessCheck::CheckEmulate(const Case& c,
+                                      const FaultOutcome& outcome) const {
+  const std::string wrong =
+      Say("ended as ", outcome, "; the oracle: ", c.truth);
+  if (c.truth.kind != OracleResult::Kind::kTranslated ||
+      outcome.gpa != c.truth.gpa) {
+    return wrong;
+  }
+  switch (outcome.emulate_reason) {
+    case EmulateReason::kNoSlot:
+      return c.truth.target == OracleTarget::kNoSlot ? "" : wrong;
+    case EmulateReason::kReadOnlySlot:
+      return c.truth.target == OracleTarget::kReadOnlySlot ? "" : wrong;
+    case EmulateReason::kWriteTracked:
+      break;
+  }
+  if (c.truth.target != OracleTarget::kMemory || !c.write()) return wrong;
+  const Gfn gfn = ToGfn(c.truth.gpa);
+  const bool table = world_->taint().AnyTable(
+      [gfn](AddressSpace /*space*/, Gfn at) { return at == gfn; });
+  return table ? "" : wrong + ", and no walk ever read it as a table";
+}
+
+std::string AccessCheck::CheckMemoryFault(const Case& c,
+                                          const FaultOutcome& outcome) const {
+  const std::string wrong =
+      Say("ended as ", outcome, "; the oracle: ", c.truth);
+  if (outcome.memory_fault_reason == MemoryFaultReason::kTableOutsideSlots) {
+    if (c.cr3_outside) return "";
+    return c.truth.kind == OracleResult::Kind::kTableOutsideSlots &&
+                   ToGfn(outcome.gpa) == ToGfn(c.truth.gpa)
+               ? ""
+               : wrong;
+  }
+  if (UpdateRefused(c)) return "";
+  if (ToGfn(outcome.gpa) != ToGfn(c.truth.gpa)) return wrong;
+  if (c.truth.kind == OracleResult::Kind::kTableUnreadable) return "";
+  const std::optional<World::Page> target = TargetOf(c);
+  const bool refused =
+      target && (!target->backing || (c.write() && !target->backing->writable));
+  return refused ? "" : wrong;
+}
+
+// An end that is not a success.
+std::string AccessCheck::CheckEnd(const Case& c,
+                                  const FaultOutcome& outcome) const {
+  switch (outcome.kind) {
+    case Kind::kGuestFault:
+      if (c.truth.kind == OracleResult::Kind::kGuestFault &&
+          SameFault(c.truth.fault, outcome.guest_fault)) {
+        return "";
+      }
+      return Say("ended as ", outcome, "; the oracle: ", c.truth);
+    case Kind::kEmulate:
+      return CheckEmulate(c, outcome);
+    case Kind::kMemoryFault:
+      return CheckMemoryFault(c, outcome);
+    case Kind::kRetry:
+      return MayRetry(c) ? ""
+                         : Say("ended as retry with no notifier in the way; "
+                               "the oracle: ",
+                               c.truth);
+    case Kind::kResume:
+    case Kind::kDirtyRingFull:
+    case Kind::kNoMemory:
+      break;
+  }
+  return Say("ended as ", outcome);
+}
+
+// ---- A and D ----
+
+std::string AccessCheck::Settle(const Case& c, Bits bits) {
+  for (const EntryUpdate& update : c.truth.updates) {
+    const std::optional<World::Page> page =
+        world_->PageAt(c.space, ToGfn(update.entry));
+    if (!page || !page->backing) continue;
+    const uint64_t offset = PageOffset(update.entry);
+    uint64_t now = 0;
+    std::memcpy(&now, backend_->FrameMemory(page->backing->frame) + offset,
+                sizeof(now));
+    const uint64_t set = now & update.bits &
+                         ~world_->host().Read64(page->backing->frame, offset);
+    if (page->in_progress && set != 0) {
+      return Say("set A or D in the entry at ", update.entry,
+                 ", which a notifier has in progress");
+    }
+    world_->NoteEntryBits(c.space, update.entry,
+                          bits == Bits::kAll ? update.bits : set);
+  }
+  return "";
+}
+
+// ---- The checks ----
+
+std::string AccessCheck::CheckTouch(const Case& c, const OpResult& result,
+                                    Allocations allocations) {
+  const FaultOutcome& outcome = *result.outcome;
+  const bool free =
+      c.tainted || c.truth.kind == OracleResult::Kind::kNotModelled;
+  const std::string settled =
+      Settle(c, free || !IsExact(outcome.kind) ? Bits::kSome : Bits::kAll);
+  if (!settled.empty()) return settled;
+  if (outcome.kind == Kind::kNoMemory) {
+    return allocations == Allocations::kSomeFailed
+               ? ""
+               : "ended as no memory, though no allocation failed";
+  }
+  if (free) return "";
+  return result.hpa ? CheckHit(c, *result.hpa) : CheckEnd(c, outcome);
+}
+
+std::string AccessCheck::CheckTranslate(const Case& c, const OpResult& result,
+                                        Allocations allocations) {
+  const FaultOutcome& outcome = *result.outcome;
+  if (c.truth.kind == OracleResult::Kind::kNotModelled) return "";
+  // It walks the guest's tables themselves: no taint matters.
+  const std::string settled =
+      Settle(c, IsExact(outcome.kind) ? Bits::kAll : Bits::kSome);
+  if (!settled.empty()) return settled;
+  if (outcome.kind == Kind::kNoMemory) {
+    return allocations == Allocations::kSomeFailed
+               ? ""
+               : "ended as no memory, though no allocation failed";
+  }
+  if (outcome.kind != Kind::kResume) return CheckEnd(c, outcome);
+  if (c.truth.kind == OracleResult::Kind::kTranslated &&
+      result.gpa == c.truth.gpa) {
+    return "";
+  }
+  return Say("translated to ", result.gpa.value_or(Gpa(0)),
+             "; the oracle: ", c.truth);
+}
+
+std::string AccessCheck::CheckEnter(uint32_t vcpu, const OpResult& result,
+                                    Allocations allocations) {
+  const VcpuModel& model = world_->vcpu(vcpu);
+  const FaultOutcome& outcome = *result.outcome;
+  const Gpa root = RootOf(model);
+  const std::optional<World::Page> page =
+      world_->PageAt(model.space, ToGfn(root));
+  const bool outside = model.long_mode() && !page;
+  switch (outcome.kind) {
+    case Kind::kResume:
+      return outside ? Say("entered, with CR3 outside the slots: ", root) : "";
+    case Kind::kMemoryFault:
+      if (outside && outcome.memory_fault_reason ==
+                         MemoryFaultReason::kTableOutsideSlots) {
+        return "";
+      }
+      break;
+    case Kind::kRetry:
+      if (model.long_mode() && page && page->in_progress) return "";
+      break;
+    case Kind::kNoMemory:
+      if (allocations == Allocations::kSomeFailed) return "";
+      break;
+    case Kind::kGuestFault:
+    case Kind::kEmulate:
+    case Kind::kDirtyRingFull:
+      break;
+  }
+  return Say("could not enter: ", outcome, ", CR3 at ", root);
+}
+
+}  // namespace shadowmmu::testing

@@ -1,0 +1,90 @@
+// AccessCheck: did an access of a guest end as the manuals say?
+//
+//  1. What the oracle says before the op is what the op must come to: the same
+//     guest fault, the same reason to emulate, the same place in host memory,
+//     and A and D set in the guest's entries exactly where the oracle sets
+//     them.
+//  2. kRetry only where a notifier has the page or one of its tables in
+//     progress; kMemoryFault only where the host refuses one of them, or a
+//     table lies outside the slots; kNoMemory only when an allocation was made
+//     to fail.
+//  3. Where the walk reads a tainted table (taint.h) the outcome is free, and A
+//     and D may be set, but only where the oracle sets them.
+//
+// Use: Begin before the op, then one Check, which also brings the world's
+// memory up to date with the A and D bits. A check returns what is wrong, in
+// words; empty if nothing.
+//
+// Thread safety: one thread at a time.
+
+#ifndef SHADOWMMU_TESTS_HARNESS_ACCESS_CHECK_H_
+#define SHADOWMMU_TESTS_HARNESS_ACCESS_CHECK_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "shadowmmu/access.h"
+#include "shadowmmu/address.h"
+#include "tests/harness/backend.h"
+#include "tests/harness/oracle.h"
+#include "tests/harness/world.h"
+
+namespace shadowmmu::testing {
+
+// Did the host fail an allocation in the course of the op?
+enum class Allocations : uint8_t { kAllWell, kSomeFailed };
+
+class AccessCheck {
+ public:
+  // An access, and what it must come to.
+  struct Case {
+    uint32_t vcpu = 0;
+    AddressSpace space = AddressSpace::kNormal;
+    Access access;
+    OracleResult truth;
+    bool tainted = false;
+    bool cr3_outside = false;  // of all slots
+
+    bool write() const { return access.type == AccessType::kWrite; }
+  };
+
+  // Not owned.
+  AccessCheck(World* world, Backend* backend)
+      : world_(world), backend_(backend) {}
+
+  Case Begin(uint32_t vcpu, Gva gva, const Access& access);
+  // For touch and store; the store itself comes after this.
+  std::string CheckTouch(const Case& c, const OpResult& result,
+                         Allocations allocations);
+  std::string CheckTranslate(const Case& c, const OpResult& result,
+                             Allocations allocations);
+  // Of a vCPU that was outside.
+  std::string CheckEnter(uint32_t vcpu, const OpResult& result,
+                         Allocations allocations);
+
+  // Host frames that an access may have changed: those of its tables, and of
+  // its page.
+  std::vector<uint32_t> Frames(const Case& c) const;
+
+ private:
+  bool MayRetry(const Case& c) const;
+  bool UpdateRefused(const Case& c) const;
+  std::optional<World::Page> TargetOf(const Case& c) const;
+  std::string CheckEnd(const Case& c, const FaultOutcome& outcome) const;
+  std::string CheckHit(const Case& c, Hpa hpa) const;
+  std::string CheckMemoryFault(const Case& c,
+                               const FaultOutcome& outcome) const;
+  std::string CheckEmulate(const Case& c, const FaultOutcome& outcome) const;
+  // Takes over the A and D bits that the op set.
+  enum class Bits : uint8_t { kAll, kSome };
+  std::string Settle(const Case& c, Bits bits);
+
+  World* const world_;
+  Backend* const backend_;
+};
+
+}  // namespace shadowmmu::testing
+
+#endif  // SHADOWMMU_TESTS_HARNESS_ACCESS_CHECK_H_

@@ -1,0 +1,237 @@
+// The part of the interpreter that knows what each family of ops must come to.
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "tests/harness/interpreter.h"
+#include "tests/harness/op_values.h"
+#include "tests/harness/say.h"
+#include "tests/harness/slot_rules.h"
+
+namespace shadowmmu::testing {
+namespace {
+
+// Does the range end where it begins, or come round?
+bool Wraps(HvaRange hvas) {
+  return hvas.begin.value() + hvas.bytes < hvas.begin.value();
+}
+
+}  // namespace
+
+// `refusals` are the codes that are right; none means that it must succeed.
+std::string Interpreter::CheckStatus(
+    const std::vector<absl::StatusCode>& refusals,
+    const absl::Status& status) const {
+  if (status.ok()) {
+    return refusals.empty() ? "" : "succeeded; it had to be refused";
+  }
+  if (absl::IsResourceExhausted(status) &&
+      allocations_ == Allocations::kSomeFailed) {
+    return "";
+  }
+  const bool right = std::find(refusals.begin(), refusals.end(),
+                               status.code()) != refusals.end();
+  return right ? "" : "was refused: " + status.ToString();
+}
+
+std::string Interpreter::CheckSlotOp(const Op& op, const OpResult& result) {
+  std::string wrong = CheckStatus(
+      SlotRefusals(op, world_.memory(), world_.vm().bits), result.status);
+  if (wrong.empty() && result.status.ok()) world_.NoteSlot(op);
+  return wrong;
+}
+
+// ---- vCPUs ----
+
+std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
+                                     const OpResult& result) {
+  if (op.kind() == OpKind::kVcpuCreate) return CheckVcpuCreate(op, result);
+  VcpuModel* const vcpu = VcpuModelOf(op);
+  const bool exists = vcpu != nullptr && vcpu->exists;
+  if (result.executed != exists) return "ran on a vCPU that does not exist";
+  if (!exists) return "";
+  switch (op.kind()) {
+    case OpKind::kVcpuDestroy:
+      *vcpu = VcpuModel{};
+      return "";
+    case OpKind::kRegs:
+    case OpKind::kRegsRaw:
+      return CheckRegisters(op, result);
+    case OpKind::kSpace:
+      vcpu->space = SpaceOf(op);
+      return "";
+    case OpKind::kEnter:
+      return before.in_guest
+                 ? ""
+                 : access_check_.CheckEnter(*VcpuOf(op), result, allocations_);
+    case OpKind::kTouch:
+      return access_check_.CheckTouch(*before.access, result, allocations_);
+    case OpKind::kStore:
+      return CheckStore(op, before, result);
+    case OpKind::kTranslate:
+      return access_check_.CheckTranslate(*before.access, result, allocations_);
+    case OpKind::kVcpuWrite:
+    case OpKind::kVcpuCmpxchg:
+      return CheckEmulated(op, vcpu->space, result);
+    case OpKind::kInvlpg:
+      break;
+    default:
+      return "";
+  }
+  if (!backend_->InGuest(*VcpuOf(op))) return "";
+  const Gva gva = GvaOf(op, vcpu->registers);
+  for (const TlbEntry& entry : backend_->Tlb(*VcpuOf(op))) {
+    if (gva - entry.gva < BytesPerEntry(entry.level)) {
+      return Say("left ", entry, " cached");
+    }
+  }
+  return "";
+}
+
+std::string Interpreter::CheckVcpuCreate(const Op& op, const OpResult& result) {
+  VcpuModel* const vcpu = VcpuModelOf(op);
+  std::vector<absl::StatusCode> refusals;
+  if (vcpu == nullptr) refusals = {absl::StatusCode::kInvalidArgument};
+  if (vcpu != nullptr && vcpu->exists) {
+    refusals = {absl::StatusCode::kAlreadyExists};
+  }
+  std::string wrong = CheckStatus(refusals, result.status);
+  if (wrong.empty() && result.status.ok()) vcpu->exists = true;
+  return wrong;
+}
+
+std::string Interpreter::CheckRegisters(const Op& op, const OpResult& result) {
+  const PagingRegisters registers = RegistersOf(op);
+  if (result.status.ok()) {
+    VcpuModelOf(op)->registers = registers;
+    return "";
+  }
+  const bool plain = op.kind() == OpKind::kRegs &&
+                     registers.cr3 < (uint64_t{1} << world_.vm().bits);
+  if (plain) return CheckStatus({}, result.status);
+  return CheckStatus(
+      {absl::StatusCode::kInvalidArgument, absl::StatusCode::kUnimplemented},
+      result.status);
+}
+
+// ---- Stores ----
+
+std::string Interpreter::CheckStore(const Op& op, const Before& before,
+                                    const OpResult& result) {
+  const AccessCheck::Case& c = *before.access;
+  std::string wrong = access_check_.CheckTouch(c, result, allocations_);
+  if (!wrong.empty()) return wrong;
+  const std::vector<std::byte> bytes = ToBytes(op.Get(Field::kValue));
+  if (result.stored) {
+    wrong = store_check_.CheckWrite(c.space, result.outcome->gpa, bytes,
+                                    *result.stored);
+    frames_ = store_check_.frames();
+    return wrong;
+  }
+  if (!result.hpa) return "";
+  if (!c.tainted) {
+    world_.NoteGuestStore(c.space, c.truth.gpa, bytes);
+    return "";
+  }
+  const uint64_t frame = ToPfn(*result.hpa) - PfnOfFrame(0);
+  if (frame >= world_.vm().frames) return "stored outside the host's frames";
+  world_.NoteHostStore(static_cast<uint32_t>(frame),
+                       result.hpa->value() & kPageOffsetMask, bytes);
+  frames_ = {static_cast<uint32_t>(frame)};
+  return "";
+}
+
+std::string Interpreter::CheckEmulated(const Op& op, AddressSpace space,
+                                       const OpResult& result) {
+  std::string wrong;
+  switch (op.kind()) {
+    case OpKind::kRead:
+      wrong = store_check_.CheckRead(space, GpaOf(op), result);
+      break;
+    case OpKind::kCmpxchg:
+    case OpKind::kVcpuCmpxchg:
+      wrong = store_check_.CheckExchange(space, GpaOf(op), SizeOf(op),
+                                         OperandOf(op, Field::kOld),
+                                         OperandOf(op, Field::kNew), result);
+      break;
+    default:
+      wrong = store_check_.CheckWrite(space, GpaOf(op), BytesOf(op),
+                                      *result.outcome);
+      break;
+  }
+  frames_ = store_check_.frames();
+  return wrong;
+}
+
+// ---- Notifiers and invalidation ----
+
+std::string Interpreter::CheckNotifier(const Op& op, const OpResult& result) {
+  const HvaRange hvas = HvasOf(op);
+  if (op.kind() == OpKind::kNotifyEnd) {
+    return CheckStatus(world_.NoteEnd(hvas)
+                           ? std::vector<absl::StatusCode>{}
+                           : std::vector{absl::StatusCode::kInvalidArgument},
+                       result.status);
+  }
+  std::vector<absl::StatusCode> refusals;
+  if (hvas.bytes == 0 || Wraps(hvas)) {
+    refusals = {absl::StatusCode::kInvalidArgument};
+  }
+  std::string wrong = CheckStatus(refusals, result.status);
+  if (wrong.empty() && result.status.ok()) world_.NoteBegin(hvas);
+  return wrong;
+}
+
+std::string Interpreter::CheckAge(const Op& op, const Before& before,
+                                  const OpResult& result) {
+  const HvaRange hvas = HvasOf(op);
+  if (hvas.bytes == 0 || Wraps(hvas)) return "";
+  bool must = false;
+  bool may = false;
+  for (const LeafRecord& leaf : before.picture.leaves) {
+    for (uint64_t i = 0; i < PagesPerEntry(leaf.level) && leaf.accessed; ++i) {
+      const auto page = world_.PageAt(leaf.space, leaf.gfn + i);
+      if (!page || !hvas.Contains(page->hva)) continue;
+      may = true;
+      must = must || !leaf.obsolete;
+      break;
+    }
+  }
+  if (result.young ? !may : must) {
+    return result.young ? "says young, and no spte has its A bit set"
+                        : "says old, and a spte has its A bit set";
+  }
+  if (op.kind() == OpKind::kTestAge) return "";
+  const OpResult again =
+      backend_->Apply(Op(OpKind::kTestAge)
+                          .Set(Field::kHost, op.Get(Field::kHost))
+                          .Set(Field::kPages, op.Get(Field::kPages)));
+  return again.young ? "left an A bit set" : "";
+}
+
+std::string Interpreter::CheckInvalidation(const Op& op, const Before& before,
+                                           const OpResult& result) {
+  if (op.kind() == OpKind::kBump) {
+    return backend_->generation() == before.generation + 1
+               ? ""
+               : "did not raise the generation by one";
+  }
+  const Picture now = backend_->Look();
+  if (op.kind() == OpKind::kInvalidate) {
+    world_.NoteInvalidation();
+    if (!now.leaves.empty()) return Say("left [", now.leaves.front(), "]");
+    return now.pages == now.roots ? ""
+                                  : Say("left ", now.pages, " shadow pages, ",
+                                        now.roots, " of them roots");
+  }
+  if (result.reclaim.pages > op.Get(Field::kBudget)) {
+    return Say("zapped ", result.reclaim.pages, " pages");
+  }
+  return result.reclaim.more || now.obsolete == 0
+             ? ""
+             : Say("says that nothing is left, and left ", now.obsolete,
+                   " obsolete pages");
+}
+
+}  // namespace shadowmmu::testing

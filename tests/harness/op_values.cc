@@ -1,0 +1,148 @@
+#include "tests/harness/op_values.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "tests/harness/backend.h"
+
+namespace shadowmmu::testing {
+namespace {
+
+template <typename T>
+T Cut(uint64_t value) {
+  return static_cast<T>(
+      std::min(value, uint64_t{std::numeric_limits<T>::max()}));
+}
+
+}  // namespace
+
+AddressSpace SpaceOf(const Op& op) {
+  return static_cast<AddressSpace>(op.Get(Field::kSpace) % kAddressSpaces);
+}
+
+AddressSpace SlotSpaceOf(const Op& op) {
+  return static_cast<AddressSpace>(Cut<uint8_t>(op.Get(Field::kSpace)));
+}
+
+SlotId SlotIdOf(const Op& op) {
+  return static_cast<SlotId>(Cut<uint32_t>(op.Get(Field::kId)));
+}
+
+SlotFlags FlagsOf(const Op& op) {
+  return static_cast<SlotFlags>(Cut<uint32_t>(op.Get(Field::kFlags)));
+}
+
+SlotSpec SlotOf(const Op& op) {
+  SlotSpec spec;
+  spec.id = SlotIdOf(op);
+  spec.space = SlotSpaceOf(op);
+  spec.base = Gfn(op.Get(Field::kGfn));
+  spec.pages = op.Get(Field::kPages);
+  spec.hva = HvaOfFrame(op.Get(Field::kHost));
+  spec.flags = FlagsOf(op);
+  return spec;
+}
+
+std::optional<uint32_t> VcpuOf(const Op& op) {
+  const uint64_t vcpu = op.Get(Field::kVcpu);
+  if (vcpu >= kStreamMaxVcpus) return std::nullopt;
+  return static_cast<uint32_t>(vcpu);
+}
+
+PagingRegisters RegistersOf(const Op& op) {
+  PagingRegisters registers;
+  if (op.kind() == OpKind::kRegsRaw) {
+    registers.cr0 = op.Get(Field::kCr0);
+    registers.cr3 = op.Get(Field::kCr3);
+    registers.cr4 = op.Get(Field::kCr4);
+    registers.efer = op.Get(Field::kEfer);
+    return registers;
+  }
+  registers.cr3 = op.Get(Field::kCr3);
+  if (op.Get(Field::kNxe) % 2 != 0) registers.efer |= efer::kNoExecuteEnable;
+  if (op.Get(Field::kMode) % 2 == mode::kOff) return registers;
+  registers.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
+  registers.cr4 = cr4::kPhysicalAddressExtension;
+  registers.efer |= efer::kLongModeEnable | efer::kLongModeActive;
+  return registers;
+}
+
+Gva GvaOf(const Op& op, const PagingRegisters& registers) {
+  uint64_t gva = op.Get(Field::kGva);
+  if (op.kind() == OpKind::kStore) gva &= ~uint64_t{7};
+  if ((registers.efer & efer::kLongModeActive) == 0) gva &= 0xffff'ffff;
+  return Gva(gva);
+}
+
+Access AccessOf(const Op& op) {
+  Access access;
+  access.type = op.kind() == OpKind::kStore
+                    ? AccessType::kWrite
+                    : static_cast<AccessType>(op.Get(Field::kType) % 3);
+  access.privilege = static_cast<Privilege>(op.Get(Field::kPrivilege) % 2);
+  return access;
+}
+
+Gpa GpaOf(const Op& op) {
+  if (op.kind() != OpKind::kPte) return Gpa(op.Get(Field::kGpa));
+  return ToGpa(Gfn(op.Get(Field::kTable))) +
+         op.Get(Field::kIndex) % kEntriesPerTable * 8;
+}
+
+std::vector<std::byte> ToBytes(uint64_t value) {
+  std::vector<std::byte> bytes(sizeof(value));
+  std::memcpy(bytes.data(), &value, sizeof(value));
+  return bytes;
+}
+
+std::vector<std::byte> BytesOf(const Op& op) {
+  if (op.Has(Field::kValue)) return ToBytes(op.Get(Field::kValue));
+  std::vector<std::byte> bytes(op.bytes().size());
+  std::transform(op.bytes().begin(), op.bytes().end(), bytes.begin(),
+                 [](uint8_t byte) { return std::byte{byte}; });
+  return bytes;
+}
+
+uint32_t SizeOf(const Op& op) {
+  const uint32_t size = Cut<uint32_t>(op.Get(Field::kSize));
+  return op.kind() == OpKind::kRead
+             ? std::min(size, static_cast<uint32_t>(kStreamMaxBytes))
+             : size;
+}
+
+uint64_t OperandOf(const Op& op, Field field) {
+  const uint32_t size = SizeOf(op);
+  if (size == 0 || size >= 8) return op.Get(field);
+  return op.Get(field) & ((uint64_t{1} << (8 * size)) - 1);
+}
+
+uint64_t OffsetOf(const Op& op) {
+  return op.kind() == OpKind::kHostPte
+             ? op.Get(Field::kIndex) % kEntriesPerTable * 8
+             : op.Get(Field::kOffset) % kPageSize;
+}
+
+HvaRange HvasOf(const Op& op) {
+  return {HvaOfFrame(op.Get(Field::kHost)), op.Get(Field::kPages)
+                                                << kPageShift};
+}
+
+FrameRange FramesOf(const Op& op, uint32_t frames) {
+  const uint64_t first = op.Get(Field::kHost);
+  if (first >= frames) return {};
+  return {
+      static_cast<uint32_t>(first),
+      static_cast<uint32_t>(std::min(op.Get(Field::kPages), frames - first))};
+}
+
+Strategy StrategyOf(const Op& op) {
+  return static_cast<Strategy>(op.Get(Field::kStrategy) % 2);
+}
+
+Level LevelOf(const Op& op) {
+  return LevelFromInt(
+      static_cast<unsigned>(std::clamp<uint64_t>(op.Get(Field::kLevel), 1, 3)));
+}
+
+}  // namespace shadowmmu::testing

@@ -1,0 +1,343 @@
+#include "tests/harness/shadowmmu_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include "shadowmmu/audit.h"
+#include "shadowmmu/dump.h"
+#include "src/base/check.h"
+#include "tests/harness/op_values.h"
+
+namespace shadowmmu::testing {
+namespace {
+
+OpResult NotExecuted() {
+  OpResult result;
+  result.executed = false;
+  return result;
+}
+
+OpResult WithStatus(absl::Status status) {
+  OpResult result;
+  result.status = std::move(status);
+  return result;
+}
+
+OpResult WithOutcome(const FaultOutcome& outcome) {
+  OpResult result;
+  result.outcome = outcome;
+  return result;
+}
+
+void PutExchange(absl::StatusOr<GuestExchange> exchange, OpResult* result) {
+  result->status = exchange.status();
+  if (!exchange.ok()) return;
+  result->outcome = exchange->outcome;
+  result->exchanged = exchange->exchanged;
+  result->previous = exchange->previous;
+}
+
+}  // namespace
+
+ShadowmmuBackend::ShadowmmuBackend(const VmShape& vm)
+    : host_(TestHost::Options{.frames = vm.frames}) {
+  SMMU_CHECK(ClampVm(vm) == vm);
+  host_.MapRange(kStreamHva, vm.frames, Frame{0});
+  host_.SetLargestPage(LevelFromInt(vm.largest));
+  MmuConfig config;
+  config.host = &host_;
+  config.table_capacity = vm.tables;
+  config.max_vcpus = kStreamMaxVcpus;
+  config.guest_physical_bits = vm.bits;
+  config.largest_page = LevelFromInt(vm.largest);
+  absl::StatusOr<std::unique_ptr<Mmu>> mmu = Mmu::Create(config);
+  SMMU_CHECK(mmu.ok()) << mmu.status().ToString();
+  mmu_ = *std::move(mmu);
+  for (uint32_t id = 0; id < vm.vcpus; ++id) {
+    const OpResult made = Apply(Op(OpKind::kVcpuCreate).Set(Field::kVcpu, id));
+    SMMU_CHECK(made.status.ok()) << made.status.ToString();
+  }
+}
+
+ShadowmmuBackend::~ShadowmmuBackend() = default;
+
+std::vector<std::string> ShadowmmuBackend::Audit() {
+  return shadowmmu::Audit(*mmu_).violations;
+}
+
+Picture ShadowmmuBackend::Look() {
+  MmuDump dump = Dump(*mmu_);
+  Picture picture;
+  picture.slots = std::move(dump.slots);
+  picture.leaves = std::move(dump.leaves);
+  picture.pages = dump.pages.size();
+  for (const PageRecord& page : dump.pages) {
+    const bool obsolete = page.mmu_valid_gen != dump.generation;
+    if (page.roots != 0) ++picture.roots;
+    if (obsolete && page.roots == 0) ++picture.obsolete;
+    const bool direct = page.role.find("direct") != std::string::npos;
+    if (!obsolete && !direct) picture.shadowed.push_back(page.gfn);
+  }
+  std::sort(picture.shadowed.begin(), picture.shadowed.end());
+  return picture;
+}
+
+uint64_t ShadowmmuBackend::RmapLength(AddressSpace space, Gfn gfn,
+                                      Level level) {
+  return DumpRmap(*mmu_, space, gfn, level).size();
+}
+
+OpResult ShadowmmuBackend::Apply(const Op& op) {
+  switch (op.kind()) {
+    case OpKind::kSlotCreate:
+    case OpKind::kSlotDelete:
+    case OpKind::kSlotMove:
+    case OpKind::kSlotFlags:
+      return ApplySlot(op);
+    case OpKind::kVcpuCreate:
+    case OpKind::kVcpuDestroy:
+    case OpKind::kRegs:
+    case OpKind::kRegsRaw:
+    case OpKind::kSpace:
+    case OpKind::kEnter:
+    case OpKind::kExit:
+    case OpKind::kTouch:
+    case OpKind::kStore:
+    case OpKind::kTranslate:
+    case OpKind::kInvlpg:
+    case OpKind::kEvict:
+    case OpKind::kVcpuWrite:
+    case OpKind::kVcpuCmpxchg:
+      return ApplyVcpu(op);
+    case OpKind::kPte:
+    case OpKind::kWrite:
+    case OpKind::kCmpxchg:
+    case OpKind::kRead:
+      return ApplyStore(op);
+    case OpKind::kHostPte:
+    case OpKind::kHostWrite:
+    case OpKind::kHostUnmap:
+    case OpKind::kHostMap:
+    case OpKind::kHostRetarget:
+    case OpKind::kHostReadonly:
+    case OpKind::kAllocFail:
+      return ApplyHost(op);
+    case OpKind::kNotifyBegin:
+    case OpKind::kNotifyEnd:
+    case OpKind::kAge:
+    case OpKind::kTestAge:
+      return ApplyNotifier(op);
+    case OpKind::kBump:
+    case OpKind::kReclaim:
+    case OpKind::kInvalidate:
+      return ApplyInvalidate(op);
+    case OpKind::kExpectOutcome:
+    case OpKind::kExpectFault:
+    case OpKind::kExpectStatus:
+    case OpKind::kExpectRmap:
+    case OpKind::kExpectLeaves:
+    case OpKind::kExpectStat:
+      break;
+  }
+  return NotExecuted();
+}
+
+OpResult ShadowmmuBackend::ApplySlot(const Op& op) {
+  const AddressSpace space = SlotSpaceOf(op);
+  const SlotId id = SlotIdOf(op);
+  switch (op.kind()) {
+    case OpKind::kSlotCreate:
+      return WithStatus(mmu_->CreateSlot(SlotOf(op)));
+    case OpKind::kSlotDelete:
+      return WithStatus(mmu_->DeleteSlot(space, id));
+    case OpKind::kSlotMove:
+      return WithStatus(mmu_->MoveSlot(space, id, Gfn(op.Get(Field::kGfn))));
+    default:
+      return WithStatus(mmu_->SetSlotFlags(space, id, FlagsOf(op)));
+  }
+}
+
+OpResult ShadowmmuBackend::ApplyVcpu(const Op& op) {
+  const std::optional<uint32_t> id = VcpuOf(op);
+  if (op.kind() == OpKind::kVcpuCreate) {
+    auto made = mmu_->CreateVcpu(static_cast<VcpuId>(
+        std::min<uint64_t>(op.Get(Field::kVcpu), UINT32_MAX)));
+    if (made.ok()) {
+      vcpus_[*id] = std::make_unique<StreamVcpu>(&host_, *std::move(made));
+    }
+    return WithStatus(made.status());
+  }
+  if (!id || vcpus_[*id] == nullptr) return NotExecuted();
+  if (op.kind() == OpKind::kVcpuDestroy) {
+    vcpus_[*id] = nullptr;
+    return {};
+  }
+  return ApplyGuest(op, *vcpus_[*id]);
+}
+
+OpResult ShadowmmuBackend::ApplyGuest(const Op& op, StreamVcpu& vcpu) {
+  using Call = absl::FunctionRef<void(VcpuMmu&, OpResult&)>;
+  const auto outside = [&](Call call) { return vcpu.Outside(call); };
+  switch (op.kind()) {
+    case OpKind::kRegs:
+    case OpKind::kRegsRaw:
+      return outside([&](VcpuMmu& mmu, OpResult& result) {
+        result.status = mmu.SetRegisters(RegistersOf(op));
+      });
+    case OpKind::kSpace:
+      return outside([&](VcpuMmu& mmu, OpResult& /*result*/) {
+        mmu.SetAddressSpace(SpaceOf(op));
+      });
+    case OpKind::kEnter:
+      return vcpu.Enter();
+    case OpKind::kExit:
+      vcpu.Leave();
+      return {};
+    case OpKind::kTouch:
+      return vcpu.Touch(GvaOf(op, vcpu.registers()), AccessOf(op),
+                        [](Hpa /*hpa*/) {});
+    case OpKind::kStore:
+      return StoreThrough(vcpu, GvaOf(op, vcpu.registers()), AccessOf(op),
+                          op.Get(Field::kValue));
+    case OpKind::kTranslate:
+      return outside([&](VcpuMmu& mmu, OpResult& result) {
+        const Translation translation =
+            mmu.Translate(GvaOf(op, mmu.registers()), AccessOf(op));
+        result.outcome = translation.outcome;
+        result.gpa = translation.gpa;
+      });
+    case OpKind::kInvlpg:
+      return outside([&](VcpuMmu& mmu, OpResult& /*result*/) {
+        mmu.Invlpg(GvaOf(op, mmu.registers()));
+      });
+    case OpKind::kEvict:
+      vcpu.cpu().EvictAll();
+      return {};
+    default:
+      return ApplyVcpuStore(op, vcpu);
+  }
+}
+
+OpResult ShadowmmuBackend::StoreThrough(StreamVcpu& vcpu, Gva gva,
+                                        const Access& access, uint64_t value) {
+  const std::vector<std::byte> bytes = ToBytes(value);
+  OpResult result = vcpu.Touch(gva, access, [&](Hpa hpa) {
+    SMMU_CHECK(host_.WritePhysical(hpa, bytes));
+  });
+  const bool tracked =
+      result.outcome->kind == FaultOutcome::Kind::kEmulate &&
+      result.outcome->emulate_reason == EmulateReason::kWriteTracked;
+  if (!tracked || !result.broken.empty()) return result;
+  const Gpa gpa = result.outcome->gpa;
+  const OpResult stored = vcpu.Outside([&](VcpuMmu& mmu, OpResult& emulated) {
+    emulated.outcome = mmu.GuestWrite(gpa, bytes);
+  });
+  result.stored = stored.outcome;
+  result.entered = result.entered || stored.entered;
+  if (result.broken.empty()) result.broken = stored.broken;
+  return result;
+}
+
+OpResult ShadowmmuBackend::ApplyVcpuStore(const Op& op, StreamVcpu& vcpu) {
+  return vcpu.Outside([&](VcpuMmu& mmu, OpResult& result) {
+    if (op.kind() == OpKind::kVcpuWrite) {
+      result.outcome = mmu.GuestWrite(GpaOf(op), BytesOf(op));
+      return;
+    }
+    PutExchange(mmu.GuestCompareExchange(GpaOf(op), SizeOf(op),
+                                         OperandOf(op, Field::kOld),
+                                         OperandOf(op, Field::kNew)),
+                &result);
+  });
+}
+
+OpResult ShadowmmuBackend::ApplyStore(const Op& op) {
+  const AddressSpace space = SpaceOf(op);
+  if (op.kind() == OpKind::kCmpxchg) {
+    OpResult result;
+    PutExchange(mmu_->GuestCompareExchange(space, GpaOf(op), SizeOf(op),
+                                           OperandOf(op, Field::kOld),
+                                           OperandOf(op, Field::kNew)),
+                &result);
+    return result;
+  }
+  if (op.kind() != OpKind::kRead) {
+    return WithOutcome(mmu_->GuestWrite(space, GpaOf(op), BytesOf(op)));
+  }
+  std::vector<std::byte> data(SizeOf(op));
+  OpResult result = WithOutcome(mmu_->GuestRead(space, GpaOf(op), data));
+  result.data = std::move(data);
+  return result;
+}
+
+OpResult ShadowmmuBackend::ApplyHost(const Op& op) {
+  if (op.kind() == OpKind::kAllocFail) {
+    host_.FailAllocation(op.Get(Field::kN));
+    return {};
+  }
+  if (op.kind() != OpKind::kHostPte && op.kind() != OpKind::kHostWrite) {
+    ChangeMapping(op);
+    return {};
+  }
+  const uint64_t frame = op.Get(Field::kHost);
+  if (frame >= host_.frames()) return NotExecuted();
+  const uint64_t offset = OffsetOf(op);
+  std::vector<std::byte> bytes = BytesOf(op);
+  bytes.resize(std::min<uint64_t>(bytes.size(), kPageSize - offset));
+  std::byte* const memory =
+      host_.PointerToFrame(PfnOfFrame(static_cast<uint32_t>(frame)));
+  std::memcpy(memory + offset, bytes.data(), bytes.size());
+  return {};
+}
+
+void ShadowmmuBackend::ChangeMapping(const Op& op) {
+  const FrameRange frames = FramesOf(op, host_.frames());
+  for (uint32_t i = 0; i < frames.count; ++i) {
+    const uint32_t frame = frames.first + i;
+    const Hva hva = HvaOfFrame(frame);
+    const bool mapped = host_.FrameAt(hva).has_value();
+    if (op.kind() == OpKind::kHostUnmap) {
+      host_.Unmap(hva);
+    } else if (op.kind() == OpKind::kHostMap) {
+      host_.Map(hva, Frame{frame});
+    } else if (op.kind() == OpKind::kHostReadonly) {
+      if (mapped) host_.Protect(hva, Protection::kReadOnly);
+    } else if (mapped && op.Get(Field::kTo) < host_.frames()) {
+      host_.Retarget(hva, Frame{static_cast<uint32_t>(op.Get(Field::kTo))});
+    }
+  }
+}
+
+OpResult ShadowmmuBackend::ApplyNotifier(const Op& op) {
+  const HvaRange hvas = HvasOf(op);
+  OpResult result;
+  switch (op.kind()) {
+    case OpKind::kNotifyBegin:
+      result.status = mmu_->InvalidateBegin(hvas);
+      break;
+    case OpKind::kNotifyEnd:
+      result.status = mmu_->InvalidateEnd(hvas);
+      break;
+    case OpKind::kAge:
+      result.young = mmu_->Age(hvas);
+      break;
+    default:
+      result.young = mmu_->TestAge(hvas);
+      break;
+  }
+  return result;
+}
+
+OpResult ShadowmmuBackend::ApplyInvalidate(const Op& op) {
+  OpResult result;
+  if (op.kind() == OpKind::kBump) mmu_->BumpGeneration();
+  if (op.kind() == OpKind::kInvalidate) mmu_->InvalidateAll(StrategyOf(op));
+  if (op.kind() == OpKind::kReclaim) {
+    result.reclaim = mmu_->ReclaimObsolete(op.Get(Field::kBudget));
+  }
+  return result;
+}
+
+}  // namespace shadowmmu::testing

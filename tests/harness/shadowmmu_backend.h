@@ -1,0 +1,74 @@
+// ShadowmmuBackend: the library behind Backend: a TestHost, an Mmu, and the
+// vCPUs of the stream.
+//
+// Numbers that an enum of the public face cannot hold are cut to one that it
+// can, and where the library could not refuse them (the address space of a
+// store, say) to one that is legal; everything else is put to it as it is.
+//
+// Thread safety: one thread at a time.
+
+#ifndef SHADOWMMU_TESTS_HARNESS_SHADOWMMU_BACKEND_H_
+#define SHADOWMMU_TESTS_HARNESS_SHADOWMMU_BACKEND_H_
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "shadowmmu/mmu.h"
+#include "tests/harness/backend.h"
+#include "tests/harness/ops.h"
+#include "tests/harness/stream_vcpu.h"
+#include "tests/harness/test_host.h"
+
+namespace shadowmmu::testing {
+
+class ShadowmmuBackend : public Backend {
+ public:
+  // `vm` must be within its bounds (a CHECK).
+  explicit ShadowmmuBackend(const VmShape& vm);
+  ~ShadowmmuBackend() override;
+
+  OpResult Apply(const Op& op) override;
+  std::vector<std::string> Audit() override;
+  Picture Look() override;
+  uint64_t RmapLength(AddressSpace space, Gfn gfn, Level level) override;
+  Stats GetStats() override { return mmu_->GetStats(); }
+  uint64_t generation() override { return mmu_->generation(); }
+  bool HasVcpu(uint32_t vcpu) override { return vcpus_[vcpu] != nullptr; }
+  bool InGuest(uint32_t vcpu) override { return vcpus_[vcpu]->in_guest(); }
+  std::vector<TlbEntry> Tlb(uint32_t vcpu) override {
+    return vcpus_[vcpu]->cpu().TlbEntries();
+  }
+  const std::byte* FrameMemory(uint32_t frame) override {
+    return host_.PointerToFrame(PfnOfFrame(frame));
+  }
+  uint64_t failed_allocations() override { return host_.failed_allocations(); }
+
+  // For tests that make the host lie.
+  TestHost& test_host() { return host_; }
+  Mmu& mmu() { return *mmu_; }
+
+ private:
+  // Each executes a family of ops.
+  OpResult ApplySlot(const Op& op);
+  OpResult ApplyVcpu(const Op& op);
+  OpResult ApplyGuest(const Op& op, StreamVcpu& vcpu);
+  OpResult ApplyStore(const Op& op);
+  OpResult ApplyVcpuStore(const Op& op, StreamVcpu& vcpu);
+  OpResult ApplyHost(const Op& op);
+  OpResult ApplyNotifier(const Op& op);
+  OpResult ApplyInvalidate(const Op& op);
+
+  OpResult StoreThrough(StreamVcpu& vcpu, Gva gva, const Access& access,
+                        uint64_t value);
+  void ChangeMapping(const Op& op);
+
+  TestHost host_;
+  std::unique_ptr<Mmu> mmu_;
+  std::array<std::unique_ptr<StreamVcpu>, kStreamMaxVcpus> vcpus_;
+};
+
+}  // namespace shadowmmu::testing
+
+#endif  // SHADOWMMU_TESTS_HARNESS_SHADOWMMU_BACKEND_H_

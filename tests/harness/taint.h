@@ -1,0 +1,59 @@
+// Taint: which guest tables changed behind the library's back, so that what it
+// caches of them may rightly differ from what the guest's tables say now.
+//
+//  1. A table is a (address space, gfn) that some walk has read. A frame that
+//     no walk has read cannot be cached, and is never tainted.
+//  2. A change with no trap taints it: a host's store, another frame behind it,
+//     or a guest's store through another gfn that shares its memory.
+//  3. A vCPU is free of all taints from before the last invalidation of
+//     everything, once it has entered the guest after it.
+//
+// A taint waives agreement with the oracle only. That no translation reaches
+// memory which the host took away is never waived (state_check.h).
+//
+// Thread safety: one thread at a time.
+
+#ifndef SHADOWMMU_TESTS_HARNESS_TAINT_H_
+#define SHADOWMMU_TESTS_HARNESS_TAINT_H_
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+#include "shadowmmu/address.h"
+
+namespace shadowmmu::testing {
+
+class Taint {
+ public:
+  // A moment in the stream.
+  using Time = uint64_t;
+
+  // A walk has read these tables, or may have.
+  void NoteWalk(AddressSpace space, std::span<const Gfn> tables);
+  // Taints every table for which `changed` holds.
+  void NoteUntrapped(absl::FunctionRef<bool(AddressSpace, Gfn)> changed);
+  // Everything is invalid from now on.
+  void NoteInvalidation() { invalidated_ = ++now_; }
+
+  // What a vCPU that enters the guest now has left behind.
+  Time invalidated() const { return invalidated_; }
+  // Is one of `tables` tainted for a vCPU that last entered at `entered`?
+  bool Covers(AddressSpace space, std::span<const Gfn> tables,
+              Time entered) const;
+  // Has a walk read a table for which `is` holds?
+  bool AnyTable(absl::FunctionRef<bool(AddressSpace, Gfn)> is) const;
+
+ private:
+  using Table = std::pair<AddressSpace, Gfn>;
+
+  std::map<Table, Time> tables_;  // when it was last tainted; 0: never
+  Time now_ = 0;
+  Time invalidated_ = 0;
+};
+
+}  // namespace shadowmmu::testing
+
+#endif  // SHADOWMMU_TESTS_HARNESS_TAINT_H_

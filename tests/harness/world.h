@@ -1,0 +1,115 @@
+// World: what the interpreter believes of a stream's VM: slots, host, memory,
+// vCPUs, and which guest tables it cannot vouch for. Kept by the ops alone; the
+// backend is asked for nothing.
+//
+//  1. Slots and mappings change by the Note calls only, which keep `layout` and
+//     `tables` (the versions below) in step.
+//
+// Thread safety: one thread at a time.
+
+#ifndef SHADOWMMU_TESTS_HARNESS_WORLD_H_
+#define SHADOWMMU_TESTS_HARNESS_WORLD_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "shadowmmu/address.h"
+#include "shadowmmu/memslot.h"
+#include "shadowmmu/vcpu_mmu.h"
+#include "tests/harness/guest_memory.h"
+#include "tests/harness/host_model.h"
+#include "tests/harness/ops.h"
+#include "tests/harness/oracle.h"
+#include "tests/harness/taint.h"
+
+namespace shadowmmu::testing {
+
+// A vCPU as the ops made it.
+struct VcpuModel {
+  bool exists = false;
+  PagingRegisters registers;
+  AddressSpace space = AddressSpace::kNormal;
+  Taint::Time entered = 0;  // Taint::invalidated() at its last entry
+
+  bool long_mode() const {
+    return (registers.efer & efer::kLongModeActive) != 0;
+  }
+};
+
+class World {
+ public:
+  // One page of guest memory.
+  struct Page {
+    SlotSpec slot;
+    Hva hva;
+    std::optional<HostModel::Backing> backing;
+    bool in_progress = false;  // of a notifier
+
+    // May a guest's access read, or write, it?
+    bool readable() const { return backing.has_value() && !in_progress; }
+    bool writable() const {
+      return readable() && backing->writable &&
+             !Has(slot.flags, SlotFlags::kReadOnly);
+    }
+  };
+
+  explicit World(const VmShape& vm);
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
+  const VmShape& vm() const { return vm_; }
+  const HostModel& host() const { return host_; }
+  const GuestMemory& memory() const { return memory_; }
+  Taint& taint() { return taint_; }
+  VcpuModel& vcpu(uint32_t id) { return vcpus_[id]; }
+
+  // ---- Looking ----
+  // nullopt where no slot is.
+  std::optional<Page> PageAt(AddressSpace space, Gfn gfn) const;
+  // What `access` at `gva` comes to for a vCPU.
+  OracleResult Translate(const VcpuModel& vcpu, Gva gva,
+                         const Access& access) const;
+  bool Tainted(const VcpuModel& vcpu, std::span<const Gfn> tables) const;
+  // Changes whenever slots, mappings or ranges in progress do.
+  uint64_t layout() const { return layout_; }
+  // Changes whenever `layout` does, and when a guest table may have.
+  uint64_t tables() const { return tables_; }
+
+  // ---- What happened ----
+  void NoteSlot(const Op& op);    // a slot op that succeeded
+  void NoteChange(const Op& op);  // host.unmap ... host.readonly
+  void NoteBegin(HvaRange hvas);
+  bool NoteEnd(HvaRange hvas);  // false: no such range
+  // The host stored, with no trap.
+  void NoteHostStore(uint32_t frame, uint64_t offset,
+                     std::span<const std::byte> bytes);
+  // A guest's store at `gpa`, within one page that is backed; the library saw
+  // it, or need not have.
+  void NoteGuestStore(AddressSpace space, Gpa gpa,
+                      std::span<const std::byte> bytes);
+  // The library set bits of a guest's entry that is backed.
+  void NoteEntryBits(AddressSpace space, Gpa entry, uint64_t bits);
+  // Everything is invalid.
+  void NoteInvalidation();
+
+ private:
+  bool IsIn(AddressSpace space, Gfn gfn, uint32_t frame) const;
+  void NoteStoreTo(uint32_t frame, std::optional<Gfn> seen_through);
+  void TaintSlot(const SlotSpec& slot);
+
+  const VmShape vm_;
+  HostModel host_;
+  GuestMemory memory_{&host_};
+  Oracle oracle_;
+  Taint taint_;
+  std::array<VcpuModel, kStreamMaxVcpus> vcpus_;
+  uint64_t layout_ = 0;
+  uint64_t tables_ = 0;
+};
+
+}  // namespace shadowmmu::testing
+
+#endif  // SHADOWMMU_TESTS_HARNESS_WORLD_H_
