@@ -30,8 +30,8 @@ class Attempt {
   std::optional<FaultOutcome> Resolve();
   bool MakeChunks() const;
   std::optional<FaultOutcome> MapUnderLock(Level largest);
-  bool Stale(Level largest) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
-  HvaRange HostRange(Level level) const;
+  bool Stale() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  bool Blocked(Level level) const;
   bool write() const { return access_.type == AccessType::kWrite; }
 
   Vm& vm_;
@@ -104,15 +104,16 @@ bool Attempt::MakeChunks() const {
   return true;
 }
 
-HvaRange Attempt::HostRange(Level level) const {
-  const Gfn begin = AlignDown(walk_.gfn, level);
-  return {slot_->ToHva(begin), BytesPerEntry(level)};
+// Whether the host is changing any of what an entry of `level` would map.
+bool Attempt::Blocked(Level level) const {
+  return vm_.memory.Blocks(
+      {slot_->ToHva(AlignDown(walk_.gfn, level)), BytesPerEntry(level)});
 }
 
-bool Attempt::Stale(Level largest) const {
+bool Attempt::Stale() const {
   return vm_.slot_table().generation() != slots_.generation() ||
-         vm_.memory.sequence() != sequence_ ||
-         vm_.memory.Blocks(HostRange(largest)) || !RootUsable(vm_, vcpu_);
+         vm_.memory.sequence() != sequence_ || Blocked(Level::k4K) ||
+         !RootUsable(vm_, vcpu_);
 }
 
 std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
@@ -121,7 +122,8 @@ std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
   if (!MakeRoom(vm_, held, NeedsOfFault(kMaxLevels - 1))) {
     return FaultOutcome::NoMemory();
   }
-  if (Stale(largest)) return std::nullopt;
+  if (Stale()) return std::nullopt;
+  while (largest > Level::k4K && Blocked(largest)) largest = Below(largest);
   const MapTarget target{.gva = gva_,
                          .access = access_,
                          .walk = walk_,

@@ -10,7 +10,6 @@ namespace {
 // Tables of each level, page tables first; they lie in the first slot, from its
 // second page on.
 constexpr uint64_t kTablesOfLevel[] = {3, 2, 2, 2};
-constexpr uint64_t kAllTables = 9;
 
 uint64_t Canonical(uint64_t gva) {
   return (gva & (uint64_t{1} << 47)) != 0 ? gva | 0xffff'0000'0000'0000 : gva;
@@ -29,7 +28,8 @@ void Scene::ChooseVm() {
   // Large frames are dear to make; now and then only.
   const bool large = choices_.Percent(6);
   vm_.frames = static_cast<uint32_t>(large ? 1024 : choices_.Of({32, 64, 128}));
-  vm_.vcpus = static_cast<uint32_t>(choices_.Of({1, 1, 2, 2, 3, 0}));
+  vm_.vcpus = static_cast<uint32_t>(
+      choices_.Of({1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 4, 0}));
   vm_.tables = static_cast<uint32_t>(choices_.Of({16, 20, 32, 64, 64, 128}));
   vm_.largest = static_cast<uint32_t>(large ? 2 : choices_.Of({1, 2, 3}));
   vm_.bits = static_cast<uint32_t>(choices_.Of({36, 40, 40, 46, 52}));
@@ -64,10 +64,11 @@ void Scene::ChooseSlots() {
   const uint64_t more = choices_.Of({1, 8, 16, 600});
   AddSlot(1, 0, base_ + pages_ + gap, more, choices_.Below(vm_.frames));
   // The same frames in the other address space: the same memory, or other.
-  const uint64_t same = choices_.Percent(60) ? host_ : choices_.Below(8);
+  const uint64_t same = choices_.Percent(75) ? host_ : choices_.Below(8);
   AddSlot(0, 1, base_, pages_, same);
-  AddSlot(2, choices_.Below(2), base_ + pages_ + gap + more, 4,
-          host_ + choices_.Below(8));
+  const uint64_t space = choices_.Below(2);
+  const uint64_t host = host_ + choices_.Below(8);
+  AddSlot(2, space, base_ + pages_ + gap + more, 4, host);
 }
 
 void Scene::ChooseTables() {
@@ -131,16 +132,18 @@ uint64_t Scene::AnyHost() {
 
 uint64_t Scene::Rights() {
   uint64_t bits = gpte::kPresent;
-  if (choices_.Percent(88)) bits |= gpte::kWritable;
-  if (choices_.Percent(88)) bits |= gpte::kUser;
+  if (choices_.Percent(96)) bits |= gpte::kWritable;
+  if (choices_.Percent(96)) bits |= gpte::kUser;
   if (choices_.Percent(40)) bits |= gpte::kAccessed;
   if (choices_.Percent(40)) bits |= gpte::kDirty;
-  if (choices_.Percent(6)) bits |= gpte::kNoExecute;
+  if (choices_.Percent(2)) bits |= gpte::kNoExecute;
   if (choices_.Percent(5)) bits |= choices_.Below(8) << 9 | gpte::kGlobal;
   if (choices_.Percent(4)) bits |= gpte::kWriteThrough | gpte::kCacheDisable;
   return bits;
 }
 
+// C++ leaves open in which order the parts of an expression are evaluated: no
+// expression here makes two choices.
 uint64_t Scene::GoodEntry(unsigned level) {
   const uint64_t target =
       level == 1 ? choices_.Of(data_) : choices_.Of(tables(level - 1));
@@ -149,16 +152,20 @@ uint64_t Scene::GoodEntry(unsigned level) {
 
 uint64_t Scene::AnyEntry(unsigned level) {
   const uint64_t dice = choices_.Below(100);
-  if (dice < 64) return GoodEntry(level);
-  // A table where data is expected, at the wrong level, or itself.
-  if (dice < 76) return AnyGfn() << kPageShift | Rights();
-  if (dice < 86 && level > 1) {
+  if (dice < 15) {
+    // A table where data is expected, at the wrong level, or itself; or a large
+    // page.
+    const uint64_t gfn = AnyGfn();
+    const uint64_t rights = Rights();
+    if (dice < 8 || level == 1) return gfn << kPageShift | rights;
     const uint64_t mask = PagesPerEntry(LevelFromInt(level)) - 1;
-    return (AnyGfn() & ~mask) << kPageShift | gpte::kPageSize | Rights();
+    return (gfn & ~mask) << kPageShift | gpte::kPageSize | rights;
   }
-  if (dice < 96) return GoodEntry(level) & ~choices_.Of({1, 2, 4, 6, 0x60});
-  if (dice < 98) return 0;
-  return GoodEntry(level) ^ uint64_t { 1 } << choices_.Below(64);
+  const uint64_t entry = GoodEntry(level);
+  if (dice < 94) return entry;
+  if (dice < 97) return entry & ~choices_.Of({1, 2, 4, 6, 0x60});
+  if (dice < 99) return 0;
+  return entry ^ uint64_t { 1 } << choices_.Below(64);
 }
 
 uint64_t Scene::Wild() {

@@ -59,7 +59,6 @@ class Scene {
   void ChooseAddresses();
   void AddSlot(uint64_t id, uint64_t space, uint64_t gfn, uint64_t pages,
                uint64_t host);
-  uint64_t TargetOf(unsigned level);
   uint64_t Rights();
 
   Choices& choices_;

@@ -235,7 +235,8 @@ OpResult ShadowmmuBackend::StoreThrough(StreamVcpu& vcpu, Gva gva,
     emulated.outcome = mmu.GuestWrite(gpa, bytes);
   });
   result.stored = stored.outcome;
-  result.entered = result.entered || stored.entered;
+  // Outside, what the store has to flush waits for the next entry.
+  result.entered = vcpu.in_guest();
   if (result.broken.empty()) result.broken = stored.broken;
   return result;
 }

@@ -24,8 +24,8 @@ constexpr Weight kWeights[] = {
     {OpKind::kVcpuWrite, 15},   {OpKind::kVcpuCmpxchg, 10},
     {OpKind::kRead, 5},         {OpKind::kHostPte, 20},
     {OpKind::kHostWrite, 8},    {OpKind::kNotifyBegin, 14},
-    {OpKind::kNotifyEnd, 24},   {OpKind::kHostUnmap, 8},
-    {OpKind::kHostMap, 20},     {OpKind::kHostRetarget, 20},
+    {OpKind::kNotifyEnd, 3},    {OpKind::kHostUnmap, 8},
+    {OpKind::kHostMap, 8},      {OpKind::kHostRetarget, 20},
     {OpKind::kHostReadonly, 8}, {OpKind::kAge, 12},
     {OpKind::kTestAge, 4},      {OpKind::kBump, 14},
     {OpKind::kReclaim, 24},     {OpKind::kInvalidate, 8},
@@ -50,7 +50,7 @@ class Maker {
     stream_.vm = scene_.vm();
     SetScene();
     for (size_t i = 0; i < options_.ops && !choices_.exhausted(); ++i) {
-      Add(MakeOp(ChooseKind()));
+      if (!Repair()) Add(MakeOp(ChooseKind()));
     }
     return std::move(stream_);
   }
@@ -59,6 +59,10 @@ class Maker {
   void ChooseWeights();
   OpKind ChooseKind();
   void SetScene();
+  // Puts back, now and then, something that makes all accesses end the same
+  // way while it is gone. False: it did nothing.
+  bool Repair();
+  void NoteDamage(const Op& op);
   void Add(Op op);
   Op MakeOp(OpKind kind);
   // Each makes a family of ops.
@@ -68,7 +72,9 @@ class Maker {
   Op MakeHostOp(Op op);
   Op MakeRegs(uint64_t vcpu);
   Op MakeRegsRaw(Op op);
-  std::vector<uint8_t> SomeBytes();
+  // An entry or several, or a part of one, for a table of `level`.
+  std::vector<uint8_t> SomeBytes(unsigned level);
+  unsigned AnyLevel() { return static_cast<unsigned>(1 + choices_.Below(4)); }
   // Sets what every op has that has it.
   void SetCommon(Op& op);
 
@@ -77,15 +83,17 @@ class Maker {
   Scene scene_;
   OpStream stream_;
   std::vector<Weight> weights_;
-  uint64_t weight_ = 0;    // of all
-  std::vector<Op> begun_;  // notify.begin with no end yet
+  uint64_t weight_ = 0;  // of all
+  // What Repair may put back, as the ops that do.
+  std::vector<Op> damage_;
 };
 
 void Maker::ChooseWeights() {
   for (Weight weight : kWeights) {
-    const bool essential =
-        weight.kind == OpKind::kTouch || weight.kind == OpKind::kNotifyEnd;
-    if (!essential) weight.weight *= choices_.Of({0, 1, 1, 1, 2, 4});
+    const bool essential = weight.kind == OpKind::kTouch;
+    if (!essential) {
+      weight.weight *= static_cast<uint32_t>(choices_.Of({0, 1, 1, 1, 2, 4}));
+    }
     weight_ += weight.weight;
     weights_.push_back(weight);
   }
@@ -113,8 +121,70 @@ void Maker::Add(Op op) {
       op.Set(field, value);
     }
   }
-  if (op.kind() == OpKind::kNotifyBegin) begun_.push_back(op);
+  NoteDamage(op);
   stream_.ops.push_back(std::move(op));
+}
+
+void Maker::NoteDamage(const Op& op) {
+  switch (op.kind()) {
+    case OpKind::kNotifyBegin:
+      damage_.push_back(Op(OpKind::kNotifyEnd)
+                            .Set(Field::kHost, op.Get(Field::kHost))
+                            .Set(Field::kPages, op.Get(Field::kPages)));
+      break;
+    case OpKind::kSlotDelete:
+    case OpKind::kSlotMove:
+      // A slot that was moved is in the way of itself: then this is refused.
+      for (const Op& slot : scene_.slots()) {
+        if (slot.Get(Field::kId) != op.Get(Field::kId) ||
+            slot.Get(Field::kSpace) != op.Get(Field::kSpace)) {
+          continue;
+        }
+        damage_.push_back(slot);
+        if (op.kind() == OpKind::kSlotDelete) break;
+        damage_.back() = Op(OpKind::kSlotMove)
+                             .Set(Field::kId, slot.Get(Field::kId))
+                             .Set(Field::kGfn, slot.Get(Field::kGfn))
+                             .Set(Field::kSpace, slot.Get(Field::kSpace));
+      }
+      break;
+    case OpKind::kSlotFlags:
+      damage_.push_back(op);
+      damage_.back().Set(Field::kFlags, 0);
+      break;
+    case OpKind::kHostUnmap:
+    case OpKind::kHostRetarget:
+    case OpKind::kHostReadonly:
+      damage_.push_back(Op(OpKind::kHostMap)
+                            .Set(Field::kHost, op.Get(Field::kHost))
+                            .Set(Field::kPages, op.Get(Field::kPages)));
+      break;
+    case OpKind::kVcpuDestroy:
+      damage_.push_back(
+          Op(OpKind::kVcpuCreate).Set(Field::kVcpu, op.Get(Field::kVcpu)));
+      break;
+    case OpKind::kVcpuCreate:
+    case OpKind::kRegsRaw:
+      damage_.push_back(MakeRegs(op.Get(Field::kVcpu)));
+      break;
+    case OpKind::kSpace:
+      damage_.push_back(op);
+      damage_.back().Set(Field::kSpace, 0);
+      break;
+    default:
+      break;
+  }
+}
+
+bool Maker::Repair() {
+  if (damage_.empty() || !choices_.Percent(35)) return false;
+  const size_t which = static_cast<size_t>(choices_.Below(damage_.size()));
+  Op op = std::move(damage_[which]);
+  damage_.erase(damage_.begin() + static_cast<std::ptrdiff_t>(which));
+  // Not noted as damage, but for what a new vCPU needs.
+  if (op.kind() == OpKind::kVcpuCreate) NoteDamage(op);
+  stream_.ops.push_back(std::move(op));
+  return true;
 }
 
 // Slots, tables that lead somewhere, and vCPUs that use them.
@@ -215,23 +285,29 @@ Op Maker::MakeSlotOp(OpKind kind) {
 Op Maker::MakeRegs(uint64_t vcpu) {
   Op op(OpKind::kRegs);
   op.Set(Field::kVcpu, vcpu);
-  op.Set(Field::kMode, choices_.Percent(88) ? mode::kLong : mode::kOff);
+  op.Set(Field::kMode, choices_.Percent(90) ? mode::kLong : mode::kOff);
   const uint64_t root =
       choices_.Percent(92) ? choices_.Of(scene_.tables(4)) : scene_.AnyGfn();
-  op.Set(Field::kCr3, root << 12);
-  return op.Set(Field::kNxe, choices_.Percent(75) ? 1 : 0);
+  op.Set(Field::kCr3, root << kPageShift);
+  return op.Set(Field::kNxe, choices_.Percent(92) ? 1 : 0);
 }
 
 Op Maker::MakeRegsRaw(Op op) {
   // Legal registers, with some bits turned round.
   constexpr uint64_t kCr4Bits[] = {4, 5, 7, 12, 17, 20, 21, 22, 24};
-  const auto some = [&](uint64_t bit) {
-    return choices_.Percent(30) ? uint64_t{1} << bit : 0;
+  const auto turn = [&](Field field, uint64_t bit) {
+    if (!choices_.Percent(30)) return;
+    op.Set(field, op.Get(field) ^ uint64_t{1} << bit);
   };
-  op.Set(Field::kCr0, 0x8001'0001 ^ some(0) ^ some(16) ^ some(31));
-  op.Set(Field::kCr3, choices_.Of(scene_.tables(4)) << 12 | some(3));
-  op.Set(Field::kCr4, 0x20 ^ some(kCr4Bits[choices_.Below(9)]));
-  return op.Set(Field::kEfer, 0xd00 ^ some(8) ^ some(10) ^ some(11));
+  op.Set(Field::kCr0, 0x8001'0001);
+  op.Set(Field::kCr3, choices_.Of(scene_.tables(4)) << kPageShift);
+  op.Set(Field::kCr4, 0x20);
+  op.Set(Field::kEfer, 0xd00);
+  for (const uint64_t bit : {0, 16, 31}) turn(Field::kCr0, bit);
+  for (const uint64_t bit : {8, 10, 11}) turn(Field::kEfer, bit);
+  turn(Field::kCr4, kCr4Bits[choices_.Below(std::size(kCr4Bits))]);
+  turn(Field::kCr3, 3);
+  return op;
 }
 
 Op Maker::MakeVcpuOp(Op op) {
@@ -244,23 +320,24 @@ Op Maker::MakeVcpuOp(Op op) {
       return op.Set(Field::kVcpu, choices_.Below(kStreamMaxVcpus));
     case OpKind::kSpace:
       return op.Set(Field::kSpace, choices_.Below(2));
-    case OpKind::kStore: {
+    case OpKind::kStore:
       // Mostly an entry of a table, as a guest edits its tables.
-      const unsigned level = static_cast<unsigned>(1 + choices_.Below(4));
-      return op.Set(Field::kValue, choices_.Percent(85) ? scene_.AnyEntry(level)
-                                                        : choices_.Next());
-    }
+      return op.Set(Field::kValue, choices_.Percent(95)
+                                       ? scene_.AnyEntry(AnyLevel())
+                                       : choices_.Next());
     default:
       return op;
   }
 }
 
-std::vector<uint8_t> Maker::SomeBytes() {
+std::vector<uint8_t> Maker::SomeBytes(unsigned level) {
   std::vector<uint8_t> bytes(
-      static_cast<size_t>(choices_.Of({0, 1, 2, 4, 8, 8, 16, 24})));
-  const uint64_t entry = choices_.Percent(50) ? 0 : scene_.AnyEntry(1);
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    bytes[i] = static_cast<uint8_t>(entry >> (8 * (i % 8)));
+      static_cast<size_t>(choices_.Of({0, 1, 2, 4, 8, 8, 8, 8, 16, 24})));
+  for (size_t i = 0; i < bytes.size(); i += 8) {
+    const uint64_t entry = scene_.AnyEntry(level);
+    for (size_t k = i; k < std::min(i + 8, bytes.size()); ++k) {
+      bytes[k] = static_cast<uint8_t>(entry >> (8 * (k - i)));
+    }
   }
   return bytes;
 }
@@ -273,45 +350,42 @@ Op Maker::MakeStore(Op op) {
         .Set(Field::kIndex, index)
         .Set(Field::kValue, scene_.AnyEntry(table.level));
   }
-  const uint64_t frame = choices_.Percent(75) ? table.gfn : scene_.AnyGfn();
+  const uint64_t frame = choices_.Percent(60) ? table.gfn : scene_.AnyGfn();
   uint64_t gpa = (frame << kPageShift) + index * 8;
   if (op.Has(Field::kSize)) {
     op.Set(Field::kSize, choices_.Of({8, 8, 8, 4, 2, 1}));
     if (choices_.Percent(10)) gpa += choices_.Below(16);
     if (op.Has(Field::kOld)) {
-      op.Set(Field::kOld, choices_.Percent(70) ? 0 : scene_.GoodEntry(1));
+      op.Set(Field::kOld,
+             choices_.Percent(70) ? 0 : scene_.GoodEntry(table.level));
       op.Set(Field::kNew, scene_.AnyEntry(table.level));
     }
   } else {
     // Parts of entries, several of them, and across pages.
-    if (choices_.Percent(30)) gpa += choices_.Below(8);
+    if (choices_.Percent(10)) gpa += choices_.Below(8);
     if (choices_.Percent(8)) gpa = (frame << kPageShift) + 0xff8;
-    op.SetBytes(SomeBytes());
+    op.SetBytes(SomeBytes(table.level));
   }
   return op.Set(Field::kGpa, gpa);
 }
 
 Op Maker::MakeHostOp(Op op) {
   switch (op.kind()) {
-    case OpKind::kNotifyEnd: {
-      if (begun_.empty() || choices_.Percent(5)) return op;
-      const size_t which = static_cast<size_t>(choices_.Below(begun_.size()));
-      op.Set(Field::kHost, begun_[which].Get(Field::kHost));
-      op.Set(Field::kPages, begun_[which].Get(Field::kPages));
-      begun_.erase(begun_.begin() + static_cast<std::ptrdiff_t>(which));
-      return op;
-    }
     case OpKind::kHostMap:
       return op.Set(Field::kPages, choices_.Of({1, 8, 64, 1024}));
     case OpKind::kHostRetarget:
       return op.Set(Field::kTo, scene_.AnyHost());
     case OpKind::kHostPte:
       return op.Set(Field::kIndex, scene_.AnyIndex())
-          .Set(Field::kValue,
-               scene_.AnyEntry(static_cast<unsigned>(1 + choices_.Below(4))));
+          .Set(Field::kValue, choices_.Percent(80)
+                                  ? scene_.GoodEntry(AnyLevel())
+                                  : scene_.AnyEntry(AnyLevel()));
     case OpKind::kHostWrite:
-      op.Set(Field::kOffset, scene_.AnyIndex() * 8 + choices_.Below(8));
-      return op.SetBytes(SomeBytes());
+      op.Set(Field::kOffset, scene_.AnyIndex() * 8);
+      if (choices_.Percent(10)) {
+        op.Set(Field::kOffset, op.Get(Field::kOffset) + choices_.Below(8));
+      }
+      return op.SetBytes(SomeBytes(1));
     default:
       return op;
   }

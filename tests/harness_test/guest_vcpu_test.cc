@@ -4,9 +4,8 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
-#include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "shadowmmu/mmu.h"
@@ -21,6 +20,17 @@ constexpr Hva kHva{0x5000'0000};
 constexpr Gva kGva{0x0000'55b3'4243'4000};
 constexpr Gfn kPage{5};
 constexpr uint64_t kUserWritable = gpte::kUser | gpte::kWritable;
+
+// Kicks the vCPU while it enters, when told to.
+class KickingHost : public TestHost {
+ public:
+  using TestHost::TestHost;
+  void FlushTlb(const VcpuSet& set, FlushRange range) override {
+    TestHost::FlushTlb(set, range);
+    if (std::exchange(kick_at_next_flush, false)) Kick(set);
+  }
+  bool kick_at_next_flush = false;
+};
 
 class GuestVcpuTest : public ::testing::Test {
  protected:
@@ -57,7 +67,7 @@ class GuestVcpuTest : public ::testing::Test {
   }
   static Hpa HpaOf(Gfn gfn) { return ToHpa(kFirstFramePfn + gfn.value()); }
 
-  TestHost host_{TestHost::Options{.frames = 64}};
+  KickingHost host_{TestHost::Options{.frames = 64}};
   GuestMemory memory_{&host_};
   UntrackedStore untracked_{&memory_};
   std::unique_ptr<Mmu> mmu_;
@@ -166,14 +176,50 @@ TEST_F(GuestVcpuTest, AFlushThatTheHostLosesLetsTheGuestUseTheOldPage) {
   EXPECT_EQ(vcpu_->Touch(kGva, Read()).hpa, ToHpa(ToPfn(Frame{63})));
 }
 
-TEST_F(GuestVcpuTest, AKickAfterEnterGuestMakesItEnterAgain) {
+TEST_F(GuestVcpuTest, AKickThatComesDuringTheEntryMakesItEnterAgain) {
   EnterLongMode();
-  // The first touch resolves the page; Resolve is where this test kicks, which
-  // is outside the guest: that kick is for no entry.
-  host_.SetResolveHook(
-      [this](Hva, AccessType) { host_.Kick(VcpuSet::Of(VcpuId{0})); });
+  ASSERT_TRUE(vcpu_->Touch(kGva, Read()).hit());
+  EnterLongMode();  // leaves a flush to be paid at the next entry
+  host_.kick_at_next_flush = true;
+  const uint64_t entries = vcpu_->counts().entries;
+  ASSERT_TRUE(vcpu_->Touch(kGva, Read()).hit());
+  EXPECT_FALSE(host_.kick_at_next_flush) << "the entry flushed nothing";
+  EXPECT_EQ(vcpu_->counts().kicks, 1u);
+  EXPECT_EQ(vcpu_->counts().entries, entries + 2);
+}
+
+TEST_F(GuestVcpuTest, AKickOutsideTheGuestCostsNoEntry) {
+  EnterLongMode();
+  host_.Kick(VcpuSet::Of(VcpuId{0}));
   ASSERT_TRUE(vcpu_->Touch(kGva, Read()).hit());
   EXPECT_EQ(vcpu_->counts().kicks, 0u);
+}
+
+TEST_F(GuestVcpuTest, AnInvalidationInTheMiddleOfAFaultIsNotMappedOver) {
+  EnterLongMode();
+  const HvaRange page{kHva + kPage.value() * kPageSize, kPageSize};
+  int times = 0;
+  host_.SetResolveHook([&](Hva hva, AccessType) {
+    if (!page.Contains(hva) || times++ != 0) return;
+    ASSERT_TRUE(mmu_->InvalidateBegin(page).ok());
+    host_.Retarget(hva, Frame{63});
+    ASSERT_TRUE(mmu_->InvalidateEnd(page).ok());
+  });
+  EXPECT_EQ(vcpu_->Touch(kGva, Read()).hpa, ToHpa(ToPfn(Frame{63})));
+  EXPECT_EQ(times, 2) << "the first answer was stale";
+}
+
+TEST_F(GuestVcpuTest, ATouchThatNeverEndsSaysSo) {
+  EnterLongMode();
+  const HvaRange page{kHva + kPage.value() * kPageSize, kPageSize};
+  host_.SetResolveHook([&](Hva, AccessType) {
+    ASSERT_TRUE(mmu_->InvalidateBegin(page).ok());
+    ASSERT_TRUE(mmu_->InvalidateEnd(page).ok());
+  });
+  const TouchResult touched = vcpu_->Touch(kGva, Read());
+  EXPECT_EQ(touched.kind, TouchResult::Kind::kDidNotConverge) << touched;
+  EXPECT_EQ(touched.faults, GuestVcpu::kMaxRounds);
+  EXPECT_EQ(touched.outcome.kind, FaultOutcome::Kind::kRetry);
 }
 
 TEST_F(GuestVcpuTest, TablesAreBuiltThroughTheLibraryTheSame) {

@@ -1,0 +1,177 @@
+// The CPU model and the oracle were written apart from each other, one for
+// shadow tables and one for guest tables. In four-level paging the rules are
+// the same, so on the same memory they must agree: on each outcome, error code,
+// address, and on the accessed and dirty bits of an access that goes through.
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <random>
+
+#include "tests/harness/cpu_model.h"
+#include "tests/harness/oracle.h"
+#include "tests/harness/test_host.h"
+
+namespace shadowmmu::testing {
+namespace {
+
+constexpr uint32_t kPages = 6;
+constexpr unsigned kPhysicalBits = 40;
+constexpr std::array<unsigned, 3> kIndices = {0, 1, 511};
+constexpr Gpa kRoot{0};
+
+// Shows the frames of a host as physical memory from 0 on, all of it tables.
+class FlatMemory : public PhysicalMemory {
+ public:
+  explicit FlatMemory(const TestHost* host) : host_(host) {}
+  void* PointerToTable(Hpa hpa) const override {
+    std::byte* const frame =
+        host_->PointerToFrame(kFirstFramePfn + ToPfn(hpa).value());
+    return frame == nullptr ? nullptr : frame + (hpa.value() & kPageOffsetMask);
+  }
+
+ private:
+  const TestHost* const host_;
+};
+
+class WalkAgreementTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    host_.MapRange(Hva(0), kPages, Frame{0});
+    SlotSpec slot;
+    slot.pages = kPages;
+    memory_.AddSlot(slot);
+    registers_.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
+    registers_.cr3 = kRoot.value();
+    registers_.cr4 = cr4::kPhysicalAddressExtension;
+    registers_.efer =
+        efer::kLongModeEnable | efer::kLongModeActive | efer::kNoExecuteEnable;
+  }
+
+  uint64_t Below(uint64_t bound) { return random_() % bound; }
+  bool OneIn(uint64_t n) { return Below(n) == 0; }
+
+  // Mostly well-formed: a walk should often reach its end.
+  uint64_t RandomEntry() {
+    uint64_t entry = Below(kPages + (OneIn(16) ? 3 : 0)) << kPageShift;
+    entry |= random_() & 0xe7e;  // all low bits but P and PS, and bit 8
+    entry |= OneIn(3) ? 0 : 0x6;
+    if (!OneIn(12)) entry |= 0x1;
+    if (OneIn(8)) entry = (entry & ~uint64_t{0x3f'f000}) | 0x80;
+    if (OneIn(16)) entry |= 0x80;
+    if (OneIn(8)) entry |= uint64_t{1} << 63;
+    if (OneIn(24)) entry |= uint64_t{1} << (40 + Below(23));
+    return entry;
+  }
+  void FillTables() {
+    for (uint32_t page = 0; page < kPages; ++page) {
+      for (unsigned index : kIndices) {
+        ASSERT_TRUE(memory_.Write64(AddressSpace::kNormal,
+                                    Gpa(page * kPageSize + index * 8),
+                                    RandomEntry()));
+      }
+    }
+  }
+  Gva RandomGva() {
+    uint64_t gva = Below(kPageSize);
+    for (unsigned shift : {12u, 21u, 30u, 39u}) {
+      gva |= uint64_t{kIndices[Below(kIndices.size())]} << shift;
+    }
+    const bool high = ((gva >> 47) & 1) != 0;
+    if (high != OneIn(32)) gva |= uint64_t{0xffff} << 48;
+    return Gva(gva);
+  }
+  Access RandomAccess() {
+    Access access;
+    access.type = std::array{AccessType::kRead, AccessType::kWrite,
+                             AccessType::kFetch}[Below(3)];
+    access.privilege = OneIn(2) ? Privilege::kUser : Privilege::kSupervisor;
+    access.implicit = OneIn(8) ? Implicit::kYes : Implicit::kNo;
+    return access;
+  }
+
+  std::map<Gpa, uint64_t> Snapshot() {
+    std::map<Gpa, uint64_t> entries;
+    for (uint32_t page = 0; page < kPages; ++page) {
+      for (unsigned index : kIndices) {
+        const Gpa entry(page * kPageSize + index * 8);
+        entries[entry] = *memory_.Read64(AddressSpace::kNormal, entry);
+      }
+    }
+    return entries;
+  }
+
+  void Compare(const OracleResult& expected, const CpuResult& actual) {
+    switch (expected.kind) {
+      case OracleResult::Kind::kTranslated:
+        ASSERT_TRUE(actual.hit());
+        EXPECT_EQ(actual.hpa.value(), expected.gpa.value());
+        EXPECT_EQ(actual.level, expected.level);
+        return;
+      case OracleResult::Kind::kGuestFault:
+        if (expected.fault.vector == GuestFault::Vector::kPage) {
+          ASSERT_EQ(actual.kind, CpuResult::Kind::kPageFault);
+          EXPECT_EQ(actual.error_code, expected.fault.error_code);
+          EXPECT_EQ(actual.gva, expected.fault.address);
+        } else {
+          EXPECT_EQ(actual.kind, CpuResult::Kind::kGeneralProtection);
+        }
+        return;
+      case OracleResult::Kind::kTableOutsideSlots:
+        EXPECT_EQ(actual.kind, CpuResult::Kind::kBroken);
+        return;
+      default:
+        FAIL() << "the oracle has no answer";
+    }
+  }
+
+  TestHost host_{TestHost::Options{.frames = kPages}};
+  GuestMemory memory_{&host_};
+  Oracle oracle_{&memory_, kPhysicalBits};
+  FlatMemory flat_{&host_};
+  PagingRegisters registers_;
+  std::mt19937_64 random_{20260101};
+};
+
+TEST_F(WalkAgreementTest, TheCpuModelAndTheOracleAgreeOnRandomTables) {
+  constexpr int kRounds = 20'000;
+  EntryFormat format;
+  format.physical_bits = kPhysicalBits;
+  std::map<OracleResult::Kind, int> seen;
+  for (int round = 0; round < kRounds; ++round) {
+    FillTables();
+    if (OneIn(4)) registers_.efer ^= efer::kNoExecuteEnable;
+    if (OneIn(4)) registers_.cr0 ^= cr0::kWriteProtect;
+    CpuModel cpu(&flat_, format);
+    ASSERT_EQ(cpu.Load({Hpa(kRoot.value()), registers_.cr0, registers_.cr4,
+                        registers_.efer}),
+              "");
+    const Gva gva = RandomGva();
+    const Access access = RandomAccess();
+    const OracleResult expected =
+        oracle_.Translate(registers_, AddressSpace::kNormal, gva, access);
+    std::map<Gpa, uint64_t> after = Snapshot();
+    for (const EntryUpdate& update : expected.updates) {
+      after[update.entry] |= update.bits;
+    }
+    const CpuResult actual = cpu.Access(gva, access);
+    SCOPED_TRACE(::testing::Message()
+                 << "round " << round << ", " << gva << ": oracle " << expected
+                 << ", CPU " << actual);
+    Compare(expected, actual);
+    if (actual.hit()) {
+      EXPECT_EQ(Snapshot(), after);
+    }
+    if (HasFailure()) return;
+    ++seen[expected.kind];
+  }
+  // An agreement about nothing would prove nothing.
+  EXPECT_GT(seen[OracleResult::Kind::kTranslated], kRounds / 10);
+  EXPECT_GT(seen[OracleResult::Kind::kGuestFault], kRounds / 10);
+  EXPECT_GT(seen[OracleResult::Kind::kTableOutsideSlots], kRounds / 200);
+}
+
+}  // namespace
+}  // namespace shadowmmu::testing
