@@ -1,0 +1,195 @@
+// A VM under everything at once: vCPUs that touch memory and edit their tables,
+// a host that takes memory away and gives it back, slots that come and go,
+// invalidations and reclaims. ThreadSanitizer watches; the audit looks when all
+// is quiet.
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "tests/harness/small_vm.h"
+
+namespace shadowmmu::testing {
+namespace {
+
+constexpr AddressSpace kNormal = AddressSpace::kNormal;
+constexpr uint64_t kAll = gpte::kWritable | gpte::kUser;
+constexpr unsigned kVcpus = 3;
+constexpr uint64_t kPages = 48;
+// Shared by all vCPUs, so that their sptes meet in chains.
+constexpr Gfn kData{1024};
+// The slot that comes and goes.
+constexpr SlotSpec kGuestSlot{.id = SlotId{7}, .base = Gfn(0x8000), .pages = 8};
+
+class Rng {
+ public:
+  explicit Rng(uint64_t seed) : state_(seed) {}
+  uint64_t Below(uint64_t bound) {
+    state_ += 0x9e3779b97f4a7c15u;
+    uint64_t z = state_;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return (z ^ z >> 31) % bound;
+  }
+
+ private:
+  uint64_t state_;
+};
+
+class BusyVm : public ::testing::Test {
+ protected:
+  BusyVm() : vm_(SmallVm::Options{.table_capacity = 128}) {
+    main_ = vm_.AddSlot({.id = SlotId{0}, .base = Gfn(0), .pages = 4096});
+    extra_ = vm_.AddSlot(kGuestSlot);
+    for (unsigned v = 0; v < kVcpus; ++v) {
+      GuestTableBuilder& tables =
+          vm_.UseTables(vm_.AddVcpu(), {Gfn(16 + uint64_t{v} * 100), 100});
+      for (uint64_t i = 0; i < kPages; ++i) {
+        EXPECT_TRUE(tables.Map(At(i), Target(i), Level::k4K, kAll).ok());
+      }
+      tables.SetStore(&vm_.tracked());
+      tables_.push_back(&tables);
+    }
+  }
+
+  static Gva At(uint64_t page) { return Gva(page * 0x8000'1000); }
+  // Every sixth page lies in the slot that comes and goes.
+  static Gpa Target(uint64_t page) {
+    return page % 6 == 5 ? ToGpa(kGuestSlot.base + page % 8)
+                         : ToGpa(kData + page % 16);
+  }
+
+  // What a guest does on one vCPU.
+  void RunVcpu(unsigned v, int rounds) {
+    Rng rng(v);
+    GuestVcpu& cpu = vm_.vcpu(v);
+    for (int i = 0; i < rounds; ++i) {
+      const uint64_t page = rng.Below(kPages);
+      if (rng.Below(8) == 0) {
+        // Remap a page by a tracked store, as a kernel would.
+        const Gpa entry = Gpa(entry_of_[v][page]);
+        const uint64_t gpte =
+            Target(rng.Below(kPages)).value() | gpte::kPresent | kAll;
+        cpu.mmu().GuestWrite(
+            entry, std::as_bytes(std::span<const uint64_t, 1>(&gpte, 1)));
+        cpu.mmu().Invlpg(At(page));
+        continue;
+      }
+      const TouchResult touched =
+          cpu.Touch(At(page), rng.Below(2) == 0 ? Read() : Write());
+      ASSERT_NE(touched.kind, TouchResult::Kind::kBroken) << touched;
+      if (touched.hit()) hits_.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+
+  void FindEntries() {
+    for (GuestTableBuilder* tables : tables_) {
+      std::vector<uint64_t> entries;
+      for (uint64_t i = 0; i < kPages; ++i) {
+        entries.push_back(tables->EntryAddress(At(i), Level::k4K)->value());
+      }
+      entry_of_.push_back(entries);
+    }
+  }
+
+  SmallVm vm_;
+  SlotSpec main_, extra_;
+  std::vector<GuestTableBuilder*> tables_;
+  std::vector<std::vector<uint64_t>> entry_of_;
+  std::atomic<uint64_t> hits_{0};
+};
+
+TEST_F(BusyVm, StaysSoundWhileVcpusHostSlotsAndInvalidationsMeet) {
+  FindEntries();
+  std::atomic<bool> done{false};
+  std::vector<std::thread> vcpus;
+  for (unsigned v = 0; v < kVcpus; ++v) {
+    vcpus.emplace_back([this, v] { RunVcpu(v, 3000); });
+  }
+  std::vector<std::thread> others;
+  others.emplace_back([&] {  // the host: unmap, retarget, age
+    Rng rng(100);
+    while (!done) {
+      const uint64_t page = rng.Below(16);
+      const HvaRange range{
+          main_.hva + ((kData - main_.base) + page) * kPageSize, kPageSize};
+      ASSERT_TRUE(vm_.mmu().InvalidateBegin(range).ok());
+      vm_.host().Retarget(range.begin,
+                          Frame{static_cast<uint32_t>(6000 + rng.Below(500))});
+      ASSERT_TRUE(vm_.mmu().InvalidateEnd(range).ok());
+      vm_.mmu().Age(main_.hvas());
+      std::this_thread::yield();
+    }
+  });
+  others.emplace_back([&] {  // slots
+    while (!done) {
+      ASSERT_TRUE(vm_.mmu().DeleteSlot(kNormal, extra_.id).ok());
+      ASSERT_TRUE(vm_.mmu().CreateSlot(extra_).ok());
+      ASSERT_TRUE(vm_.mmu()
+                      .SetSlotFlags(kNormal, extra_.id, SlotFlags::kReadOnly)
+                      .ok());
+      ASSERT_TRUE(
+          vm_.mmu().SetSlotFlags(kNormal, extra_.id, SlotFlags::kNone).ok());
+      std::this_thread::yield();
+    }
+  });
+  others.emplace_back([&] {  // invalidations
+    Rng rng(200);
+    while (!done) {
+      switch (rng.Below(4)) {
+        case 0:
+          vm_.mmu().BumpGeneration();
+          break;
+        case 1:
+          vm_.mmu().ReclaimObsolete(1 + rng.Below(20));
+          break;
+        case 2:
+          vm_.mmu().InvalidateAll(Strategy::kZapAll);
+          break;
+        default:
+          vm_.mmu().InvalidateAll(Strategy::kObsoleteWalk);
+      }
+      const AuditReport report = Audit(vm_.mmu());
+      ASSERT_TRUE(report.ok()) << report;
+      std::this_thread::yield();
+    }
+  });
+  for (std::thread& thread : vcpus) thread.join();
+  done = true;
+  for (std::thread& thread : others) thread.join();
+
+  EXPECT_GT(hits_.load(), 1000u) << "the guest got nowhere";
+  EXPECT_EQ(vm_.Violations(), "");
+}
+
+// Bug 29 of VirtualBox's: a slot goes while vCPUs are in guest mode, and only
+// the CPU that removes it flushes.
+TEST_F(BusyVm, NoVcpuReachesADeletedSlotHoweverBusyItIs) {
+  std::atomic<bool> deleted{false};
+  std::atomic<uint64_t> after{0};
+  std::vector<std::thread> vcpus;
+  for (unsigned v = 0; v < kVcpus; ++v) {
+    vcpus.emplace_back([&, v] {
+      GuestVcpu& cpu = vm_.vcpu(v);
+      for (int rounds = 0; rounds < 200;) {
+        const bool was_deleted = deleted.load();
+        const TouchResult touched = cpu.Touch(At(5), Read());
+        ASSERT_NE(touched.kind, TouchResult::Kind::kBroken) << touched;
+        if (!was_deleted) continue;
+        ++rounds;
+        EXPECT_TRUE(touched.EndedAs(FaultOutcome::Kind::kEmulate)) << touched;
+        after.fetch_add(1);
+      }
+    });
+  }
+  ASSERT_TRUE(vm_.mmu().DeleteSlot(kNormal, extra_.id).ok());
+  deleted = true;
+  for (std::thread& thread : vcpus) thread.join();
+  EXPECT_EQ(after.load(), 200u * kVcpus);
+  EXPECT_EQ(vm_.Violations(), "");
+}
+
+}  // namespace
+}  // namespace shadowmmu::testing
