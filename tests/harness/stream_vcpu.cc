@@ -23,6 +23,7 @@ StreamVcpu::Next StreamVcpu::EnterOnce(OpResult* result) {
   }
   in_guest_ = true;
   result->entered = true;
+  kick_seen_ = false;
   cpu_.ClearExitRequest();
   const std::string refused = cpu_.Enter(mmu_->HardwareState());
   if (refused.empty()) return Next::kAgain;
@@ -48,7 +49,8 @@ void StreamVcpu::Leave() {
 
 StreamVcpu::Next StreamVcpu::Round(Gva gva, const Access& access,
                                    CpuModel::Body body, OpResult* result) {
-  if (in_guest_ && cpu_.exit_requested()) Leave();
+  if (in_guest_ && kick_seen_) Leave();
+  kick_seen_ = cpu_.exit_requested();
   if (!in_guest_) {
     const Next next = EnterOnce(result);
     if (next == Next::kDone || !in_guest_) return next;

@@ -4,8 +4,8 @@
 //
 //  1. It is in the guest between a successful Enter and Leave. Calls of the
 //     library that are not allowed there leave first and enter again after.
-//  2. A kick is noticed before the next access: the CPU then leaves, and enters
-//     again.
+//  2. A kick only asks: one more access is made in the guest before the CPU
+//     leaves for it, and enters again.
 //  3. An access takes at most kMaxRounds rounds of entering and faulting; more
 //     is reported as broken, since a fault resolved for ever is a bug.
 //
@@ -65,6 +65,7 @@ class StreamVcpu {
   const std::unique_ptr<VcpuMmu> mmu_;
   CpuModel cpu_;
   bool in_guest_ = false;
+  bool kick_seen_ = false;
 };
 
 }  // namespace shadowmmu::testing

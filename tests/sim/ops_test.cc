@@ -116,8 +116,7 @@ TEST(OpText, ErrorsNameTheirLine) {
   EXPECT_EQ(ErrorOf("vm\nbump\nfrobnicate\n"), "line 3: unknown op frobnicate");
   EXPECT_EQ(ErrorOf("# story\nbump\n"), "line 2: expected `vm` before bump");
   EXPECT_EQ(ErrorOf("vm\n\ntouch vcpu=0\n"), "line 3: touch needs gva");
-  EXPECT_EQ(ErrorOf("vm\nbump now\n"),
-            "line 2: expected key=value, found now");
+  EXPECT_EQ(ErrorOf("vm\nbump now\n"), "line 2: expected key=value, found now");
   EXPECT_EQ(ErrorOf("vm\nreclaim budget=9 gva=1\n"),
             "line 2: reclaim has no gva");
   EXPECT_EQ(ErrorOf("vm\nreclaim budget=1 budget=1\n"),
