@@ -32,8 +32,8 @@ class DefaultHost : public Host {
   bool TryWrite(Hva hva, std::span<const std::byte> bytes) override;
   ExchangeResult TryCompareExchange(Hva hva, unsigned size, uint64_t* expected,
                                     uint64_t desired) override;
-  void MarkYoung(Hva hva, Pfn pfn) override;
-  void MarkDirty(Hva hva, Pfn pfn) override;
+  void MarkYoung(Hva hva, Pfn pfn, Level level) override;
+  void MarkDirty(Hva hva, Pfn pfn, Level level) override;
 
   void Kick(const VcpuSet& set) override;
   void FlushTlb(const VcpuSet& set, FlushRange range) override;

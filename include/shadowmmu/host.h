@@ -127,7 +127,8 @@ class Host {
  public:
   virtual ~Host() = default;
 
-  // ---- Memory for the library itself. No lock held. ----
+  // ---- Memory for the library itself. Not under the MMU lock, nor under a
+  // spinning one; a slot update may be under way. ----
 
   // `bytes` of zeroed memory, aligned to 64 bytes, or nullptr when there is
   // none. Large amounts (a slot's directory: 8 bytes for each 2 MiB it spans)
@@ -143,8 +144,9 @@ class Host {
   // ---- Guest memory ----
 
   // What backs the page at `hva`, for an access of `type`. No lock held; may
-  // block (fault the page in). An error means that nothing backs it: the fault
-  // that asked ends as FaultOutcome::Kind::kMemoryFault.
+  // block (fault the page in), and may call the notifiers of mmu.h; not the
+  // slot updates, which wait for faults. An error means that nothing backs it:
+  // the fault that asked ends as FaultOutcome::Kind::kMemoryFault.
   virtual absl::StatusOr<HostPage> Resolve(Hva hva, AccessType type) = 0;
 
   // Read or write bytes within one page. Must not block and must not fault;
@@ -159,20 +161,22 @@ class Host {
                                             uint64_t* expected,
                                             uint64_t desired) = 0;
 
-  // From now on the guest may read (young) or write (dirty) this page. No lock
-  // held, never late: called before the entry that allows it exists.
-  virtual void MarkYoung(Hva hva, Pfn pfn) = 0;
-  virtual void MarkDirty(Hva hva, Pfn pfn) = 0;
+  // From now on the guest may read (young) or write (dirty) the page of `level`
+  // at `hva`, which `pfn` backs. No lock held, never late: called before the
+  // entry that allows it exists.
+  virtual void MarkYoung(Hva hva, Pfn pfn, Level level) = 0;
+  virtual void MarkDirty(Hva hva, Pfn pfn, Level level) = 0;
 
   // ---- CPUs ----
 
   // Makes each vCPU of `set` leave the guest soon. Only sends; never waits.
   // Under the MMU lock.
   virtual void Kick(const VcpuSet& set) = 0;
-  // Returns when no CPU that runs a vCPU of `set` can use a translation of
-  // `range` that it cached before the call: each has flushed, or is out of the
-  // guest and will flush before it enters again. Under the MMU lock; a vCPU
-  // that leaves the guest takes no lock of the library to do so.
+  // Returns when no CPU that runs a vCPU of `set` can use anything of `range`
+  // that it cached before the call, translations and upper levels alike: each
+  // has flushed, or is out of the guest and will flush before it enters again.
+  // Under the MMU lock; a vCPU that leaves the guest takes no lock of the
+  // library to do so.
   virtual void FlushTlb(const VcpuSet& set, FlushRange range) = 0;
 
   // The same for the VM's life. Called once, by Mmu::Create.

@@ -47,8 +47,10 @@ struct Vm;  // the library's inside (src/mmu/vm.h)
 struct MmuConfig {
   // Not owned; must outlive the Mmu. Required.
   Host* host = nullptr;
-  // Table pages (4 KiB each) that the VM may have at once, 16 to 2^22 - 1.
-  // Fixed for the VM's life; when they are used up the oldest pages go.
+  // Table pages (4 KiB each) that the VM may have at once, up to 2^22 - 1, and
+  // at least 12 + 4 * max_vcpus: roots cannot be evicted, and beside them a
+  // fault must find room. Fixed for the VM's life; when they are used up the
+  // oldest pages go.
   uint32_t table_capacity = 4096;
   // Virtual CPUs that may exist at once, 1 to kMaxVcpus.
   uint32_t max_vcpus = 16;
@@ -139,7 +141,8 @@ class Mmu {
   absl::Status InvalidateBegin(HvaRange hvas);
   absl::Status InvalidateEnd(HvaRange hvas);
   // Was any page of the range accessed through a spte since it was last aged?
-  // Age clears the accessed bits, TestAge leaves them.
+  // Age clears the accessed bits, TestAge leaves them. False for a range that
+  // is empty or wraps around.
   bool Age(HvaRange hvas);
   bool TestAge(HvaRange hvas);
 
@@ -149,8 +152,8 @@ class Mmu {
   // guest, and for devices that write guest memory.
 
   // Writes `bytes` at `gpa`; may cross pages (it is then not atomic, and the
-  // outcome tells of the first page that refused). Up to 4096 bytes. kResume
-  // if written.
+  // outcome tells of the first page that refused; what came before it is
+  // written). kResume if all is written.
   FaultOutcome GuestWrite(AddressSpace space, Gpa gpa,
                           std::span<const std::byte> bytes);
   // Compares and exchanges `size` bytes (1, 2, 4, 8; naturally aligned), in

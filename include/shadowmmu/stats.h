@@ -12,7 +12,7 @@ namespace shadowmmu {
 struct Stats {
   // ---- What is there now ----
   uint64_t shadow_pages = 0;    // tables in use, obsolete and pinned included
-  uint64_t obsolete_pages = 0;  // of these, not of the current generation
+  uint64_t obsolete_pages = 0;  // of these, obsolete, or zapped and a root
   uint64_t leaf_sptes = 0;      // entries that map guest memory
   uint64_t pte_list_descs = 0;  // descriptors in use
   uint64_t rmap_chunks = 0;     // 2 MiB chunks of per-gfn state

@@ -97,7 +97,8 @@ class VcpuMmu {
   absl::Status SetRegisters(const PagingRegisters& registers);
   const PagingRegisters& registers() const;
   // Switches to the other guest physical address space (SMM entry and RSM).
-  void SetAddressSpace(AddressSpace space);
+  // InvalidArgument: there is no such space.
+  absl::Status SetAddressSpace(AddressSpace space);
   AddressSpace address_space() const;
 
   // ---- Entering the guest ----
@@ -110,7 +111,10 @@ class VcpuMmu {
   FaultOutcome EnterGuest();
   // The CPU has left the guest. Takes no lock.
   void ExitGuest();
-  // Valid from a successful EnterGuest on, until registers change.
+  // Valid from a successful EnterGuest on, until ExitGuest; outside long mode
+  // the four entries that `root` names may then change in place, so each entry
+  // into the guest must read them again, as VMRUN and VM entry do. `root` has
+  // no encryption bit.
   shadowmmu::HardwareState HardwareState() const;
 
   // ---- Faults. Not while in the guest. ----

@@ -4,7 +4,8 @@
 //  1. Index 0 is nil and is never handed out.
 //  2. Take never allocates: the caller has made sure of available() first, and
 //     grows the pool outside its lock (Grow) where it is short.
-//  3. Objects come zeroed the first time only; Take hands out what Put left.
+//  3. Objects come zeroed the first time only. Later Take hands out what Put
+//     left, but for the first 4 bytes, where the free list was.
 //  4. Memory goes back to the Host when the pool dies, not before.
 //
 // Locking: none of its own. All members but AllocateBlock are to be called
@@ -65,6 +66,11 @@ class BlockPool {
     SMMU_DCHECK_NE(index, 0u);
     SMMU_DCHECK_LT(index >> block_shift_, blocks_);
     return directory_[index >> block_shift_][index & (block_size() - 1)];
+  }
+
+  // Whether the index names memory of the pool, in use or not.
+  bool Exists(uint32_t index) const {
+    return index != 0 && index >> block_shift_ < blocks_;
   }
 
   // How many Takes cannot fail from here.

@@ -157,8 +157,8 @@ ExchangeResult DefaultHost::TryCompareExchange(Hva hva, unsigned size,
   }
 }
 
-void DefaultHost::MarkYoung(Hva, Pfn) {}
-void DefaultHost::MarkDirty(Hva, Pfn) {}
+void DefaultHost::MarkYoung(Hva, Pfn, Level) {}
+void DefaultHost::MarkDirty(Hva, Pfn, Level) {}
 void DefaultHost::Kick(const VcpuSet&) {}
 
 void DefaultHost::FlushTlb(const VcpuSet&, FlushRange) {

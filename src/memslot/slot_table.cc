@@ -5,6 +5,7 @@
 namespace shadowmmu {
 
 const Memslot* SlotTable::Find(AddressSpace space, Gfn gfn) const {
+  if (ToInt(space) >= kAddressSpaces) return nullptr;
   const SlotIndex::Entry* entry = by_gfn_[ToInt(space)].AtOrBelow(gfn.value());
   return entry != nullptr && gfn.value() < entry->end ? entry->slot.get()
                                                       : nullptr;
@@ -12,6 +13,7 @@ const Memslot* SlotTable::Find(AddressSpace space, Gfn gfn) const {
 
 std::shared_ptr<const Memslot> SlotTable::FindById(AddressSpace space,
                                                    SlotId id) const {
+  if (ToInt(space) >= kAddressSpaces) return nullptr;
   const SlotIndex::Entry* entry = by_id_[ToInt(space)].AtOrBelow(ToInt(id));
   return entry != nullptr && entry->key == ToInt(id) ? entry->slot : nullptr;
 }

@@ -27,7 +27,8 @@ class SlotTable {
   uint64_t generation() const { return generation_; }
   size_t size() const { return by_hva_.size(); }
 
-  // The slot that covers `gfn`, live or INVALID; nullptr if none.
+  // The slot that covers `gfn`, live or INVALID; nullptr if none. An address
+  // space that does not exist has no slots.
   const Memslot* Find(AddressSpace space, Gfn gfn) const;
   std::shared_ptr<const Memslot> FindById(AddressSpace space, SlotId id) const;
   // A slot whose gfns overlap `gfns`, other than the one with `except`.

@@ -14,7 +14,7 @@ bool AgeSpte(Vm& vm, SpteRef ref, Aging aging)
 }  // namespace
 
 bool AgeRange(Vm& vm, HvaRange hvas, Aging aging) {
-  if (hvas.bytes == 0) return false;
+  if (hvas.bytes == 0 || hvas.end() - 1 < hvas.begin) return false;
   VmLock held(vm);
   bool young = false;
   const auto age = [&](SpteRef ref) {

@@ -85,6 +85,10 @@ uint64_t AuditLists::CollectList(RmapHead head, OwnerTag owner,
       Violation(report_, 2, key, " does not end");
       break;
     }
+    if (!vm_.lists.descriptors().Exists(index)) {
+      Violation(report_, 2, key, " names descriptor ", index);
+      break;
+    }
     entries += CollectDescriptor(index, first, owner, key);
     first = false;
   }

@@ -10,7 +10,11 @@ void AuditPages::Check() {
   for (uint32_t i = 1; i < vm_.arena.end(); ++i) {
     const auto table = static_cast<TableIndex>(i);
     if (vm_.lists.back_references().Has(table)) ++place_arrays_;
-    if (vm_.arena.Page(table).state != PageState::kFree) CheckPage(table);
+    if (vm_.arena.Page(table).state == PageState::kFree) {
+      CheckClear(table);
+    } else {
+      CheckPage(table);
+    }
   }
   CheckRoots();
   CheckTracking();
@@ -21,33 +25,40 @@ void AuditPages::Check() {
 void AuditPages::CheckActiveList() {
   uint64_t generation = 0;
   uint64_t listed = 0;
+  TableIndex previous = TableIndex::kNil;
   for (TableIndex table = vm_.pages.oldest(); table != TableIndex::kNil;
        table = vm_.pages.Next(table)) {
     if (++listed > vm_.arena.capacity()) {
       Violation(report_, 6, "the active list does not end");
       return;
     }
-    const ShadowPage& page = vm_.arena.Page(table);
-    if (page.state != PageState::kActive) {
-      Violation(report_, 6, "table ", ToInt(table),
-                " is in the active list and not active");
+    if (ToInt(table) >= vm_.arena.end()) {
+      Violation(report_, 6, "the active list names table ", ToInt(table));
+      return;
     }
+    const ShadowPage& page = vm_.arena.Page(table);
+    if (page.state != PageState::kActive || page.list_prev != previous) {
+      Violation(report_, 6, "table ", ToInt(table),
+                " is in the active list, and not active or not linked back");
+    }
+    previous = table;
     if (page.mmu_valid_gen < generation) {
       Violation(report_, 6, "table ", ToInt(table), " of generation ",
                 page.mmu_valid_gen, " stands behind one of ", generation);
     }
     generation = page.mmu_valid_gen;
   }
-  if (listed != vm_.pages.active()) {
+  if (listed != vm_.pages.active() || previous != vm_.pages.newest()) {
     Violation(report_, 11, listed, " pages in the active list, ",
-              vm_.pages.active(), " counted");
+              vm_.pages.active(), " counted; the last is table ",
+              ToInt(previous), ", not ", ToInt(vm_.pages.newest()));
   }
 }
 
 void AuditPages::CheckPage(TableIndex table) {
   ++report_.pages;
   const ShadowPage& page = vm_.arena.Page(table);
-  if (!page.role.direct()) ++indirect_;
+  CheckTranslations(table);
   if (page.mmu_valid_gen > vm_.generations.mmu_valid_gen) {
     Violation(report_, 12, "table ", ToInt(table), " is of generation ",
               page.mmu_valid_gen, ", which is yet to come");
@@ -58,6 +69,7 @@ void AuditPages::CheckPage(TableIndex table) {
       Violation(report_, 11, "zapped table ", ToInt(table),
                 " is no empty root, and was not freed");
     }
+    CheckClear(table);
     return;
   }
   ++active_;
@@ -78,6 +90,31 @@ void AuditPages::CheckPage(TableIndex table) {
     }
   }
   CheckEntries(table);
+}
+
+// A table that is free, or zapped, has nothing in it that a CPU could use.
+void AuditPages::CheckClear(TableIndex table) {
+  for (unsigned i = 0; i < kEntriesPerTable; ++i) {
+    if (vm_.arena.Load(SpteRef(table, i)) != vm_.format.NotPresent()) {
+      Violation(report_, 11, SpteRef(table, i),
+                " is in use, in a table that is not");
+    }
+  }
+}
+
+// An indirect page has an array of translations to itself, a direct one none.
+void AuditPages::CheckTranslations(TableIndex table) {
+  const ShadowPage& page = vm_.arena.Page(table);
+  if (page.role.direct() != (page.translations == 0)) {
+    Violation(report_, 11, "table ", ToInt(table), " (", page.role,
+              ") has translations ", page.translations);
+  }
+  if (page.translations == 0) return;
+  ++indirect_;
+  if (!translations_.insert(page.translations).second) {
+    Violation(report_, 11, "table ", ToInt(table),
+              " shares its translations with another");
+  }
 }
 
 void AuditPages::CheckEntries(TableIndex table) {
@@ -163,6 +200,7 @@ void AuditPages::CheckRoots() {
     for (unsigned i = 0; i < vcpu->root.pages; ++i) {
       ++roots_[ToInt(vcpu->root.page[i])];
     }
+    CheckHardwareRoot(*vcpu);
   }
   for (uint32_t i = 1; i < vm_.arena.end(); ++i) {
     const ShadowPage& page = vm_.arena.Page(static_cast<TableIndex>(i));
@@ -174,6 +212,26 @@ void AuditPages::CheckRoots() {
       Violation(report_, 11, "table ", i, " is the root of ", expected,
                 " vCPUs, ", counted, " counted");
     }
+  }
+}
+
+// What the vCPU's CPU walks from is what its root handle says.
+void AuditPages::CheckHardwareRoot(const VcpuState& vcpu) {
+  const RootHandle& root = vcpu.root;
+  if (root.empty()) return;
+  bool good = true;
+  if (root.pages == 1) {
+    good = vcpu.hardware.root == vm_.arena.HpaOf(root.page[0]);
+  } else {
+    good = vcpu.hardware.root == vcpu.pae_root;
+    for (unsigned i = 0; i < root.pages; ++i) {
+      const Spte wanted = vm_.format.PaeRoot(vm_.arena.HpaOf(root.page[i]));
+      good = good && Spte(vcpu.pae_entries[i].load()) == wanted;
+    }
+  }
+  if (!good) {
+    Violation(report_, 4, "vCPU ", ToInt(vcpu.id),
+              " walks from another root than it holds");
   }
 }
 
@@ -200,13 +258,13 @@ void AuditPages::CheckSlotTracking(const Memslot& slot) {
   uint64_t total = 0;
   const uint64_t epoch = vm_.generations.arena_epoch;
   rmaps.ForEachChunk(epoch, [&](RmapChunk& chunk) {
+    const uint32_t* counts = chunk.counts();
     uint64_t sum = 0;
     for (uint32_t i = 0; i < chunk.gfns; ++i) {
       const Gfn gfn = chunk.first_gfn + i;
       const auto found = expected.find(gfn.value());
       const uint32_t pages = found == expected.end() ? 0 : found->second;
-      const uint32_t counted =
-          chunk.write_track == nullptr ? 0 : chunk.write_track[i];
+      const uint32_t counted = counts == nullptr ? 0 : counts[i];
       if (pages != counted) {
         Violation(report_, 11, gfn, " of ", slot.spec.space, " is shadowed by ",
                   pages, " pages, ", counted, " counted");

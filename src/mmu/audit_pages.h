@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "shadowmmu/audit.h"
 #include "src/mmu/audit_lists.h"
 #include "src/mmu/vm.h"
@@ -28,6 +29,11 @@ class AuditPages {
  private:
   void CheckActiveList() ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckPage(TableIndex table) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  void CheckClear(TableIndex table) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  void CheckTranslations(TableIndex table)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  void CheckHardwareRoot(const VcpuState& vcpu)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckEntries(TableIndex table) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckLeaf(SpteRef ref, Spte spte)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
@@ -51,6 +57,7 @@ class AuditPages {
   // How many shadow pages shadow the guest table in a gfn, by space.
   absl::flat_hash_map<uint64_t, uint32_t> tracked_[kAddressSpaces];
   absl::flat_hash_map<uint32_t, uint32_t> roots_;
+  absl::flat_hash_set<uint32_t> translations_;
 };
 
 }  // namespace shadowmmu

@@ -13,6 +13,25 @@ namespace {
 // How often a fault starts over before it lets the guest try again.
 constexpr int kMaxAttempts = 8;
 
+// The guest walk. A table that the Host has not at hand (swapped out, say) is
+// asked for, once, with no lock held.
+std::optional<FaultOutcome> Walk(Vm& vm, VcpuState& vcpu,
+                                 const SlotTable& slots, Gva gva,
+                                 const Access& access, GuestWalk* walk) {
+  const WalkContext context{.slots = slots,
+                            .cache = vcpu.slot_cache,
+                            .memory = vm.memory,
+                            .space = vcpu.space,
+                            .mode = vcpu.paging,
+                            .physical_bits = vm.config.guest_physical_bits};
+  std::optional<FaultOutcome> bad = WalkGuest(context, gva, access, walk);
+  if (bad && walk->refused &&
+      vm.host.Resolve(walk->refused->hva, walk->refused->type).ok()) {
+    bad = WalkGuest(context, gva, access, walk);
+  }
+  return bad;
+}
+
 // One attempt at a fault. An attempt that went stale has no outcome.
 class Attempt {
  public:
@@ -28,6 +47,7 @@ class Attempt {
 
  private:
   std::optional<FaultOutcome> Resolve();
+  void TellHost(Level largest) const;
   bool MakeChunks() const;
   std::optional<FaultOutcome> MapUnderLock(Level largest);
   bool Stale() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
@@ -47,13 +67,7 @@ class Attempt {
 };
 
 std::optional<FaultOutcome> Attempt::Run() {
-  const WalkContext context{.slots = slots_,
-                            .cache = vcpu_.slot_cache,
-                            .memory = vm_.memory,
-                            .space = vcpu_.space,
-                            .mode = vcpu_.paging,
-                            .physical_bits = vm_.config.guest_physical_bits};
-  if (auto bad = WalkGuest(context, gva_, access_, &walk_)) return bad;
+  if (auto bad = Walk(vm_, vcpu_, slots_, gva_, access_, &walk_)) return bad;
   const Gpa gpa = ToGpa(walk_.gfn) + PageOffset(gva_);
   slot_ = vcpu_.slot_cache.Find(slots_, vcpu_.space, walk_.gfn);
   if (slot_ == nullptr) {
@@ -65,16 +79,21 @@ std::optional<FaultOutcome> Attempt::Run() {
   }
   if (auto bad = Resolve()) return bad;
   if (!MakeChunks()) return FaultOutcome::NoMemory();
-  return MapUnderLock(MaxMapLevel(vm_, walk_, *slot_, host_));
+  const Level largest = MaxMapLevel(vm_, walk_, *slot_, host_);
+  TellHost(largest);
+  return MapUnderLock(largest);
 }
 
-// Asks the Host what is behind the page, and tells it what the guest may do.
+// Asks the Host what is behind the page.
 std::optional<FaultOutcome> Attempt::Resolve() {
   const Hva hva = slot_->ToHva(walk_.gfn);
   sequence_ = vm_.memory.sequence();
   if (vm_.memory.Blocks({hva, kPageSize})) return FaultOutcome::Retry();
   absl::StatusOr<HostPage> host = vm_.host.Resolve(hva, access_.type);
-  if (!host.ok() || (write() && !host->writable)) {
+  const bool usable =
+      host.ok() && (host->writable || !write()) &&
+      host->pfn.value() >> (vm_.entry_format.physical_bits - kPageShift) == 0;
+  if (!usable) {
     // While the range is being changed, "not there" is not the last word.
     if (vm_.memory.Blocks({hva, kPageSize}) ||
         vm_.memory.sequence() != sequence_) {
@@ -84,12 +103,18 @@ std::optional<FaultOutcome> Attempt::Resolve() {
                                      MemoryFaultReason::kHostRefused);
   }
   host_ = *host;
-  vm_.host.MarkYoung(hva, host_.pfn);
+  return std::nullopt;
+}
+
+// Tells the Host what the guest may do soon, with all that one entry may map.
+void Attempt::TellHost(Level largest) const {
+  const Hva hva = slot_->ToHva(AlignDown(walk_.gfn, largest));
+  const Pfn pfn = AlignDown(host_.pfn, largest);
+  vm_.host.MarkYoung(hva, pfn, largest);
   if (host_.writable && walk_.rights.write() && walk_.dirty == Dirty::kYes &&
       !slot_->read_only()) {
-    vm_.host.MarkDirty(hva, host_.pfn);
+    vm_.host.MarkDirty(hva, pfn, largest);
   }
-  return std::nullopt;
 }
 
 // Every chunk that the mapper may touch: the target's, and those of the guest
@@ -110,10 +135,12 @@ bool Attempt::Blocked(Level level) const {
       {slot_->ToHva(AlignDown(walk_.gfn, level)), BytesPerEntry(level)});
 }
 
+// The sequence is read last: an end that comes between the look at the ranges
+// and here has raised it.
 bool Attempt::Stale() const {
   return vm_.slot_table().generation() != slots_.generation() ||
-         vm_.memory.sequence() != sequence_ || Blocked(Level::k4K) ||
-         !RootUsable(vm_, vcpu_);
+         !RootUsable(vm_, vcpu_) || Blocked(Level::k4K) ||
+         vm_.memory.sequence() != sequence_;
 }
 
 std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
@@ -122,8 +149,8 @@ std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
   if (!MakeRoom(vm_, held, NeedsOfFault(kMaxLevels - 1))) {
     return FaultOutcome::NoMemory();
   }
-  if (Stale()) return std::nullopt;
   while (largest > Level::k4K && Blocked(largest)) largest = Below(largest);
+  if (Stale()) return std::nullopt;
   const MapTarget target{.gva = gva_,
                          .access = access_,
                          .walk = walk_,
@@ -182,15 +209,9 @@ FaultOutcome HandleFault(Vm& vm, VcpuState& vcpu, Gva gva,
 Translation TranslateGva(Vm& vm, VcpuState& vcpu, Gva gva,
                          const Access& access) {
   const SlotReader reader(vm.slots);
-  const WalkContext context{.slots = reader.table(),
-                            .cache = vcpu.slot_cache,
-                            .memory = vm.memory,
-                            .space = vcpu.space,
-                            .mode = vcpu.paging,
-                            .physical_bits = vm.config.guest_physical_bits};
   GuestWalk walk;
   const Gva linear = Truncate(vcpu.paging, gva);
-  if (auto bad = WalkGuest(context, linear, access, &walk)) {
+  if (auto bad = Walk(vm, vcpu, reader.table(), linear, access, &walk)) {
     return {.outcome = *bad};
   }
   return {.gpa = ToGpa(walk.gfn) + PageOffset(linear)};

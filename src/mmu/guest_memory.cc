@@ -1,7 +1,6 @@
 #include "src/mmu/guest_memory.h"
 
 #include <algorithm>
-#include <new>
 #include <sstream>
 
 namespace shadowmmu {
@@ -37,34 +36,43 @@ TouchResult GuestMemory::CompareExchange(const Section&, Hva hva, unsigned size,
   return TouchResult::kUnavailable;
 }
 
-absl::Status GuestMemory::Block(HvaRange hvas) {
+HvaRange GuestMemory::WholePages(HvaRange hvas) {
+  const Hva begin(hvas.begin.value() & ~kPageOffsetMask);
+  const Hva last((hvas.end() - 1).value() | kPageOffsetMask);
+  return {begin, last - begin + 1};
+}
+
+void GuestMemory::Block(HvaRange hvas) {
   {
     MutexLock lock(&blocked_lock_);
-    try {
-      blocked_.push_back(hvas);
-    } catch (const std::bad_alloc&) {
-      return absl::ResourceExhaustedError(
-          "hvas: no memory to note an invalidation");
+    if (noted_ < kMaxRanges) {
+      blocked_[noted_++] = WholePages(hvas);
+    } else {
+      ++overflow_;
     }
     blocked_count_.fetch_add(1, std::memory_order_seq_cst);
   }
   // A section that began before the count was raised may have found nothing
   // blocked; one that begins later finds the range.
   sections_.Synchronize();
-  return absl::OkStatus();
 }
 
 absl::Status GuestMemory::Unblock(HvaRange hvas) {
   MutexLock lock(&blocked_lock_);
-  const auto found = std::find(blocked_.begin(), blocked_.end(), hvas);
-  if (found == blocked_.end()) {
+  const auto end = blocked_.begin() + noted_;
+  const auto found = std::find(blocked_.begin(), end, WholePages(hvas));
+  if (found == end && overflow_ == 0) {
     std::ostringstream text;
     text << "hvas: no invalidation of " << hvas.bytes << " bytes at "
          << hvas.begin << " was begun";
     return absl::InvalidArgumentError(text.str());
   }
   sequence_.fetch_add(1, std::memory_order_seq_cst);
-  blocked_.erase(found);
+  if (found == end) {
+    --overflow_;
+  } else {
+    *found = blocked_[--noted_];
+  }
   blocked_count_.fetch_sub(1, std::memory_order_seq_cst);
   return absl::OkStatus();
 }
@@ -76,9 +84,10 @@ bool GuestMemory::Blocks(HvaRange hvas) const {
 
 bool GuestMemory::BlocksSlow(HvaRange hvas) const {
   MutexLock lock(&blocked_lock_);
-  return std::any_of(
-      blocked_.begin(), blocked_.end(),
-      [&](const HvaRange& blocked) { return blocked.Overlaps(hvas); });
+  return overflow_ != 0 ||
+         std::any_of(
+             blocked_.begin(), blocked_.begin() + noted_,
+             [&](const HvaRange& blocked) { return blocked.Overlaps(hvas); });
 }
 
 }  // namespace shadowmmu

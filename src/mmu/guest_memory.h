@@ -17,11 +17,11 @@
 #ifndef SHADOWMMU_MMU_GUEST_MEMORY_H_
 #define SHADOWMMU_MMU_GUEST_MEMORY_H_
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -60,8 +60,10 @@ class GuestMemory {
                               uint64_t* expected, uint64_t desired,
                               bool* exchanged);
 
-  // ResourceExhausted: no memory to note the range; nothing changed.
-  absl::Status Block(HvaRange hvas);
+  // Both take the pages that the range touches. Block cannot fail: a host's
+  // notifier has no way to give up. Beyond kMaxRanges at once, everything is
+  // blocked until there are fewer.
+  void Block(HvaRange hvas);
   // InvalidArgument: no such range is blocked.
   absl::Status Unblock(HvaRange hvas);
   bool Blocks(HvaRange hvas) const;
@@ -72,6 +74,8 @@ class GuestMemory {
   void SetSequenceForTesting(uint64_t sequence) { sequence_ = sequence; }
 
  private:
+  static constexpr size_t kMaxRanges = 64;
+  static HvaRange WholePages(HvaRange hvas);
   bool BlocksSlow(HvaRange hvas) const;
 
   Host& host_;
@@ -79,7 +83,9 @@ class GuestMemory {
   std::atomic<uint64_t> sequence_{0};
   std::atomic<uint32_t> blocked_count_{0};
   mutable Mutex blocked_lock_{LockRank::kLeaf};
-  std::vector<HvaRange> blocked_ ABSL_GUARDED_BY(blocked_lock_);
+  std::array<HvaRange, kMaxRanges> blocked_ ABSL_GUARDED_BY(blocked_lock_);
+  size_t noted_ ABSL_GUARDED_BY(blocked_lock_) = 0;     // of blocked_
+  size_t overflow_ ABSL_GUARDED_BY(blocked_lock_) = 0;  // ranges not noted
 };
 
 }  // namespace shadowmmu

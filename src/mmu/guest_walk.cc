@@ -55,7 +55,7 @@ class Walker {
   std::optional<FaultOutcome> SetBits(bool* lost);
   std::optional<FaultOutcome> SetBitsAt(Level level, bool* lost);
   FaultOutcome PageFault(uint32_t code) const;
-  FaultOutcome Refused(TouchResult result, Gpa gpa) const;
+  FaultOutcome Refused(TouchResult result, Gpa gpa, Hva hva, AccessType type);
 
   const WalkContext& context_;
   const GuestMemory::Section section_;
@@ -80,8 +80,10 @@ FaultOutcome Walker::PageFault(uint32_t code) const {
                                .address = gva_});
 }
 
-FaultOutcome Walker::Refused(TouchResult result, Gpa gpa) const {
+FaultOutcome Walker::Refused(TouchResult result, Gpa gpa, Hva hva,
+                             AccessType type) {
   if (result == TouchResult::kBlocked) return FaultOutcome::Retry();
+  walk_.refused = GuestWalk::Refusal{.hva = hva, .type = type};
   return FaultOutcome::MemoryFault(gpa, MemoryFaultReason::kHostRefused);
 }
 
@@ -100,7 +102,9 @@ std::optional<FaultOutcome> Walker::ReadEntry(Level level) {
   const TouchResult result = context_.memory.Read(
       section_, step.hva,
       std::as_writable_bytes(std::span<uint64_t, 1>(&step.gpte, 1)));
-  if (result != TouchResult::kDone) return Refused(result, gpa);
+  if (result != TouchResult::kDone) {
+    return Refused(result, gpa, step.hva, AccessType::kRead);
+  }
   return std::nullopt;
 }
 
@@ -158,7 +162,8 @@ std::optional<FaultOutcome> Walker::SetBitsAt(Level level, bool* lost) {
   const TouchResult result = context_.memory.CompareExchange(
       section_, step.hva, sizeof(uint64_t), &expected, wanted, &exchanged);
   if (result != TouchResult::kDone) {
-    return Refused(result, ToGpa(step.table) + PageOffset(step.hva));
+    return Refused(result, ToGpa(step.table) + PageOffset(step.hva), step.hva,
+                   AccessType::kWrite);
   }
   *lost = !exchanged;
   if (exchanged) step.gpte = wanted;
@@ -180,6 +185,7 @@ Rights GpteRights(uint64_t gpte, const PagingMode& mode) {
 
 std::optional<FaultOutcome> WalkGuest(const WalkContext& context, Gva gva,
                                       const Access& access, GuestWalk* walk) {
+  walk->refused.reset();
   if (context.mode.off()) {
     walk->levels = 0;
     walk->leaf = Level::k2M;  // the largest that PAE tables map

@@ -50,6 +50,13 @@ struct GuestWalk {
   Dirty dirty = Dirty::kNo;  // the leaf's D bit, after the walk
   std::array<WalkStep, kMaxLevels + 1> step;  // by level
 
+  // The touch of a table that the Host refused, if that is why the walk ended.
+  struct Refusal {
+    Hva hva;
+    AccessType type = AccessType::kRead;
+  };
+  std::optional<Refusal> refused;
+
   const WalkStep& At(Level level) const { return step[ToInt(level)]; }
 };
 

@@ -15,10 +15,15 @@ uint32_t EvictionBatch(const Vm& vm) {
 
 bool HasRoom(Vm& vm, const Needs& needs)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  // Of translations and place arrays there are as many as tables when their
+  // pools are at their limit: a table that is free has its own.
+  const auto& translations = vm.arena.translations();
+  const auto& places = vm.lists.back_references().pool();
   return vm.arena.free_tables() >= needs.tables &&
-         vm.arena.translations().available() >= needs.translations &&
-         vm.lists.descriptors().available() >= needs.descriptors &&
-         vm.lists.back_references().pool().available() >= needs.place_arrays;
+         (translations.available() >= needs.translations ||
+          translations.at_limit()) &&
+         (places.available() >= needs.place_arrays || places.at_limit()) &&
+         vm.lists.descriptors().available() >= needs.descriptors;
 }
 
 // Zaps the oldest pages that are no roots until `enough()` holds. False: there
@@ -53,7 +58,9 @@ bool Grow(Vm& vm, VmLock& held, uint32_t count, PoolOf pool_of)
     T* block = nullptr;
     held.Break([&] { block = pool.AllocateBlock(); });
     if (block == nullptr) return false;
-    pool.FreeBlock(pool.AddBlock(block));
+    if (T* surplus = pool.AddBlock(block)) {
+      held.Break([&] { pool.FreeBlock(surplus); });
+    }
   }
   return true;
 }

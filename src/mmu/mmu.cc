@@ -20,7 +20,10 @@
 namespace shadowmmu {
 namespace {
 
-constexpr uint32_t kMinTables = 16;
+// Each vCPU may hold four tables as its root, which nothing can evict; beside
+// them a fault, or a root that is being loaded, must find room.
+constexpr uint32_t kTablesPerRoot = 4;
+constexpr uint32_t kTablesToSpare = 12;
 constexpr unsigned kMinPhysicalBits = 36;
 constexpr unsigned kMaxPhysicalBits = 52;
 
@@ -57,13 +60,13 @@ absl::Status CheckConfig(const MmuConfig& config) {
   if (config.host == nullptr) {
     return absl::InvalidArgumentError("host: null");
   }
-  if (config.table_capacity < kMinTables ||
-      config.table_capacity >= kMaxTables) {
-    return OutOfRange("table_capacity", config.table_capacity, kMinTables,
-                      kMaxTables - 1);
-  }
   if (config.max_vcpus < 1 || config.max_vcpus > kMaxVcpus) {
     return OutOfRange("max_vcpus", config.max_vcpus, 1, kMaxVcpus);
+  }
+  const uint32_t least = kTablesPerRoot * config.max_vcpus + kTablesToSpare;
+  if (config.table_capacity < least || config.table_capacity >= kMaxTables) {
+    return OutOfRange("table_capacity", config.table_capacity, least,
+                      kMaxTables - 1);
   }
   const unsigned bits = config.guest_physical_bits;
   if (bits < kMinPhysicalBits || bits > kMaxPhysicalBits) {
@@ -73,7 +76,7 @@ absl::Status CheckConfig(const MmuConfig& config) {
   if (config.largest_page < Level::k4K || config.largest_page > Level::k1G) {
     return absl::InvalidArgumentError("largest_page: not 4K, 2M or 1G");
   }
-  return CheckFormat(config.host->Format());
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -82,8 +85,10 @@ Mmu::Mmu(std::unique_ptr<Vm> vm) : vm_(std::move(vm)) {}
 
 absl::StatusOr<std::unique_ptr<Mmu>> Mmu::Create(const MmuConfig& config) {
   if (absl::Status good = CheckConfig(config); !good.ok()) return good;
+  const EntryFormat format = config.host->Format();
+  if (absl::Status good = CheckFormat(format); !good.ok()) return good;
   try {
-    auto vm = std::make_unique<Vm>(config);
+    auto vm = std::make_unique<Vm>(config, format);
     if (absl::Status made = vm->Init(); !made.ok()) return made;
     return std::unique_ptr<Mmu>(new Mmu(std::move(vm)));
   } catch (const std::bad_alloc&) {
@@ -116,7 +121,6 @@ absl::Status Mmu::SetSlotFlags(AddressSpace space, SlotId id, SlotFlags flags) {
 }
 
 std::optional<SlotSpec> Mmu::FindSlot(AddressSpace space, SlotId id) const {
-  if (ToInt(space) >= kAddressSpaces) return std::nullopt;
   const SlotReader reader(vm_->slots);
   const auto slot = reader.table().FindById(space, id);
   if (slot == nullptr || !slot->live()) return std::nullopt;
@@ -124,7 +128,6 @@ std::optional<SlotSpec> Mmu::FindSlot(AddressSpace space, SlotId id) const {
 }
 
 std::optional<SlotSpec> Mmu::FindSlot(AddressSpace space, Gfn gfn) const {
-  if (ToInt(space) >= kAddressSpaces) return std::nullopt;
   const SlotReader reader(vm_->slots);
   const Memslot* slot = reader.table().Find(space, gfn);
   if (slot == nullptr || !slot->live()) return std::nullopt;

@@ -11,9 +11,7 @@ void Unmap(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, FlushObligation& flush)
   rmaps.ForEachHead(gfns, vm.generations.arena_epoch,
                     [&](RmapHead& head, Gfn, Level) {
                       vm.lock.AssertHeld();
-                      while (!head.empty()) {
-                        DropEntry(vm, vm.lists.Newest(head), flush);
-                      }
+                      DropListed(vm, head, flush);
                     });
 }
 
@@ -31,9 +29,7 @@ absl::Status CheckRange(HvaRange hvas) {
 
 absl::Status BeginInvalidation(Vm& vm, HvaRange hvas) {
   if (absl::Status range = CheckRange(hvas); !range.ok()) return range;
-  if (absl::Status blocked = vm.memory.Block(hvas); !blocked.ok()) {
-    return blocked;
-  }
+  vm.memory.Block(hvas);
   VmLock held(vm);
   FlushObligation flush;
   vm.slot_table().ForEachInHvaRange(hvas,

@@ -45,6 +45,7 @@ class ShadowPageTable {
   void ForEachShadowing(Gfn gfn, Visit visit) const;
 
   TableIndex oldest() const { return oldest_; }
+  TableIndex newest() const { return newest_; }
   TableIndex Next(TableIndex table) const {
     return arena_.Page(table).list_next;
   }

@@ -40,6 +40,22 @@ void Unlink(Vm& vm, SpteRef ref, Spte spte)
   vm.lists.Remove(vm.arena.Page(child).parents, ref, ParentOwner(child));
 }
 
+// Gives a present leaf other rights. Accessed and dirty bits that the CPU has
+// set, or sets meanwhile, stay.
+void ChangeInPlace(std::atomic<uint64_t>& entry, Spte spte,
+                   FlushObligation& flush) {
+  constexpr uint64_t kKept = pte::kAccessed | pte::kDirty;
+  constexpr uint64_t kMemoryType = pte::kWriteThrough | pte::kCacheDisable;
+  uint64_t before = entry.load(std::memory_order_relaxed);
+  while (!entry.compare_exchange_weak(before, spte.bits() | (before & kKept),
+                                      std::memory_order_acq_rel)) {
+  }
+  if (!spte.rights().Includes(Spte(before).rights()) ||
+      ((before ^ spte.bits()) & kMemoryType) != 0) {
+    flush.Owe();
+  }
+}
+
 }  // namespace
 
 void SetLeaf(Vm& vm, SpteRef ref, Spte spte, Gfn gfn, FlushObligation& flush) {
@@ -50,8 +66,7 @@ void SetLeaf(Vm& vm, SpteRef ref, Spte spte, Gfn gfn, FlushObligation& flush) {
   ++vm.counters.sptes_set;
   if (old.present() && old.leaf(level) && vm.arena.GfnOf(ref) == gfn &&
       vm.format.PfnOf(old, level) == vm.format.PfnOf(spte, level)) {
-    const Spte before(entry.exchange(spte.bits(), std::memory_order_acq_rel));
-    if (!spte.rights().Includes(before.rights())) flush.Owe();
+    ChangeInPlace(entry, spte, flush);
     return;
   }
   DropEntry(vm, ref, flush);
@@ -94,9 +109,15 @@ void DropEntries(Vm& vm, TableIndex table, FlushObligation& flush) {
 }
 
 void DropParents(Vm& vm, TableIndex child, FlushObligation& flush) {
-  const ShadowPage& page = vm.arena.Page(child);
-  while (!page.parents.empty()) {
-    DropEntry(vm, vm.lists.Newest(page.parents), flush);
+  DropListed(vm, vm.arena.Page(child).parents, flush);
+}
+
+void DropListed(Vm& vm, const RmapHead& head, FlushObligation& flush) {
+  while (!head.empty()) {
+    const SpteRef ref = vm.lists.Newest(head);
+    SMMU_CHECK(vm.arena.Load(ref).present())
+        << ref << " is on a list and not present; " << vm.lists.Print(head);
+    DropEntry(vm, ref, flush);
   }
 }
 

@@ -39,6 +39,10 @@ void DropEntry(Vm& vm, SpteRef ref, FlushObligation& flush)
 void DropEntries(Vm& vm, TableIndex table, FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
+// Clears every entry on a list: an rmap's or a parent list's.
+void DropListed(Vm& vm, const RmapHead& head, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
 // Clears every entry that points to `child`.
 void DropParents(Vm& vm, TableIndex child, FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);

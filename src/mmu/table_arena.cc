@@ -42,13 +42,22 @@ absl::Status TableArena::Init() {
         "Host::AllocateTables: ", memory_.tables, " tables in ",
         memory_.block_hpa.size(), " blocks, asked for ", capacity_));
   }
+  if (reinterpret_cast<uintptr_t>(memory_.base) % kPageSize != 0) {
+    return absl::InvalidArgumentError(
+        "Host::AllocateTables: base is not a multiple of 4 KiB");
+  }
   for (uint32_t i = 0; i < blocks; ++i) {
-    const uint64_t hpa = memory_.block_hpa[i].value();
-    if (hpa % (uint64_t{1} << kBlockShift) != 0) {
+    const Hpa hpa = memory_.block_hpa[i];
+    if (hpa.value() % (uint64_t{1} << kBlockShift) != 0 ||
+        format_.TableOf(Spte(hpa.value())) != hpa) {
       return absl::InvalidArgumentError(
-          "Host::AllocateTables: block_hpa is not a multiple of 2 MiB");
+          "Host::AllocateTables: block_hpa is not a multiple of 2 MiB below "
+          "Format().physical_bits");
     }
-    block_at_[hpa >> kBlockShift] = i;
+    if (!block_at_.emplace(hpa.value() >> kBlockShift, i).second) {
+      return absl::InvalidArgumentError(
+          "Host::AllocateTables: two blocks have one block_hpa");
+    }
   }
   pages_ = static_cast<ShadowPage*>(host_.AllocateZeroed(header_bytes()));
   if (pages_ == nullptr || !translations_.Init()) {

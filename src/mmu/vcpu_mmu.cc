@@ -33,8 +33,16 @@ void PlacePaeRoot(const Vm& vm, VcpuState& vcpu) {
   vcpu.pae_root = page.hpa + offset;
 }
 
-// The present leaf that the vCPU's tables have for `gva`; nil if none.
-SpteRef FindLeaf(Vm& vm, const VcpuState& vcpu, Gva gva)
+// The CPU must not be walking a root that may be let go of here.
+void CheckOutside(const VcpuState& vcpu, const char* call) {
+  SMMU_CHECK(vcpu.mode.load(std::memory_order_relaxed) == VcpuMode::kOutside)
+      << call << " by a vCPU that is in the guest";
+}
+
+// The present entry that holds the translation of `gva` at the guest's own page
+// size: a leaf, or the link to the direct page that splits a large guest page.
+// nil if there is none.
+SpteRef FindGuestPage(Vm& vm, const VcpuState& vcpu, Gva gva)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   TableIndex table =
       UsesPaeRoot(vcpu.paging)
@@ -47,7 +55,9 @@ SpteRef FindLeaf(Vm& vm, const VcpuState& vcpu, Gva gva)
     const Spte spte = vm.arena.Load(ref);
     if (!spte.present()) return SpteRef();
     if (spte.leaf(level)) return ref;
+    const bool direct = vm.arena.Page(table).role.direct();
     table = vm.arena.TableAt(vm.format.TableOf(spte));
+    if (!direct && vm.arena.Page(table).role.direct()) return ref;
   }
 }
 
@@ -80,7 +90,7 @@ VcpuMmu::VcpuMmu(Vm& vm, std::unique_ptr<VcpuState> state)
     : vm_(vm), state_(std::move(state)) {}
 
 VcpuMmu::~VcpuMmu() {
-  SMMU_CHECK(state_->mode == VcpuMode::kOutside) << "a vCPU dies in the guest";
+  CheckOutside(*state_, "~VcpuMmu");
   MutexLock held(&vm_.lock);
   VcpuState*& registered = vm_.vcpus[ToInt(state_->id)];
   if (registered != state_.get()) return;  // never got its place
@@ -97,6 +107,7 @@ const PagingRegisters& VcpuMmu::registers() const { return state_->registers; }
 AddressSpace VcpuMmu::address_space() const { return state_->space; }
 
 absl::Status VcpuMmu::SetRegisters(const PagingRegisters& registers) {
+  CheckOutside(*state_, "SetRegisters");
   absl::StatusOr<PagingMode> mode = PagingModeFor(
       registers, vm_.config.guest_physical_bits, vm_.entry_format);
   if (!mode.ok()) return mode.status();
@@ -109,18 +120,23 @@ absl::Status VcpuMmu::SetRegisters(const PagingRegisters& registers) {
   return absl::OkStatus();
 }
 
-void VcpuMmu::SetAddressSpace(AddressSpace space) {
-  if (space == state_->space) return;
+absl::Status VcpuMmu::SetAddressSpace(AddressSpace space) {
+  CheckOutside(*state_, "SetAddressSpace");
+  if (ToInt(space) >= kAddressSpaces) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("space: only 0 to ", kAddressSpaces - 1, " exist"));
+  }
+  if (space == state_->space) return absl::OkStatus();
   state_->space = space;
   state_->requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
   MutexLock held(&vm_.lock);
   ReleaseRoot(vm_, *state_);
+  return absl::OkStatus();
 }
 
 FaultOutcome VcpuMmu::EnterGuest() {
   VcpuState& vcpu = *state_;
-  SMMU_CHECK(vcpu.mode.load(std::memory_order_relaxed) == VcpuMode::kOutside)
-      << "EnterGuest by a vCPU that is in the guest";
+  CheckOutside(vcpu, "EnterGuest");
   for (int i = 0; i < kMaxEntries; ++i) {
     const uint32_t due = vcpu.requests.exchange(0, std::memory_order_seq_cst);
     if ((due & request::kReloadRoot) != 0 || vcpu.root.empty()) {
@@ -151,6 +167,7 @@ shadowmmu::HardwareState VcpuMmu::HardwareState() const {
 }
 
 FaultOutcome VcpuMmu::HandleFault(Gva gva, const Access& access) {
+  CheckOutside(*state_, "HandleFault");
   return shadowmmu::HandleFault(vm_, *state_, gva, access);
 }
 
@@ -163,10 +180,10 @@ void VcpuMmu::Invlpg(Gva gva) {
   if (!state_->paging.Canonical(gva)) return;
   VmLock held(vm_);
   if (!RootUsable(vm_, *state_)) return;
-  const SpteRef leaf = FindLeaf(vm_, *state_, gva);
-  if (leaf.nil()) return;
+  const SpteRef page = FindGuestPage(vm_, *state_, gva);
+  if (page.nil()) return;
   FlushObligation flush;
-  DropEntry(vm_, leaf, flush);
+  DropEntry(vm_, page, flush);
   flush.Pay(vm_);
 }
 

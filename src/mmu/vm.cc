@@ -10,9 +10,8 @@ namespace {
 
 constexpr unsigned kPaeRootsPerPage = kPageSize / 32;
 
-// Chains hold every spte at most once, and all but the shortest fill their
-// descriptors: half as many descriptors as sptes is more than enough, and 28
-// bits are the most that a Place can name.
+// A chain stays one until its last spte is gone, so in the worst case each spte
+// has a descriptor to itself. 28 bits are the most that a Place can name.
 uint32_t MaxDescriptors(uint32_t table_capacity) {
   const uint64_t sptes = uint64_t{table_capacity} * kEntriesPerTable;
   return static_cast<uint32_t>(std::min<uint64_t>(sptes, kMaxDescriptors - 1));
@@ -20,11 +19,11 @@ uint32_t MaxDescriptors(uint32_t table_capacity) {
 
 }  // namespace
 
-Vm::Vm(const MmuConfig& c)
+Vm::Vm(const MmuConfig& c, const EntryFormat& f)
     : config(c),
       host(*c.host),
-      entry_format(host.Format()),
-      format(entry_format),
+      entry_format(f),
+      format(f),
       memory(host),
       arena(host, c.table_capacity, format),
       lists(host, c.table_capacity, MaxDescriptors(c.table_capacity)),
@@ -35,17 +34,22 @@ Vm::~Vm() {
 }
 
 absl::Status Vm::Init() {
-  MutexLock guard(&lock);
   if (absl::Status got = arena.Init(); !got.ok()) return got;
   if (!lists.Init() || !pages.Init()) {
     return absl::ResourceExhaustedError(
         "table_capacity: no memory for the hash and the pools");
   }
   vcpus.assign(config.max_vcpus, nullptr);
+  pae_pages.reserve(config.max_vcpus / kPaeRootsPerPage + 1);
   while (pae_pages.size() * kPaeRootsPerPage < config.max_vcpus) {
     absl::StatusOr<LowPage> page = host.AllocateLowPage();
     if (!page.ok()) return page.status();
     pae_pages.push_back(*page);
+    const uint64_t hpa = page->hpa.value();
+    if (hpa % kPageSize != 0 || hpa >> 32 != 0) {
+      return absl::InvalidArgumentError(
+          "Host::AllocateLowPage: hpa is no page below 4 GiB");
+    }
   }
   return absl::OkStatus();
 }

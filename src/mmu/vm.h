@@ -34,10 +34,11 @@ namespace shadowmmu {
 struct VcpuState;
 
 struct Vm {
-  explicit Vm(const MmuConfig& config);
+  Vm(const MmuConfig& config, const EntryFormat& entry_format);
   ~Vm();
-  // Gets all memory that has a fixed size.
-  absl::Status Init();
+  // Gets all memory that has a fixed size. Once, before any other thread has
+  // the Vm.
+  absl::Status Init() ABSL_NO_THREAD_SAFETY_ANALYSIS;
 
   // ---- Fixed for the VM's life ----
   const MmuConfig config;

@@ -21,7 +21,11 @@ bool BackReferences::Init() {
 
 void BackReferences::Ensure(TableIndex table) {
   uint32_t& array = array_of_[ToInt(table)];
-  if (array == 0) array = pool_.Take();
+  if (array != 0) return;
+  array = pool_.Take();
+  // The pool's free list went through here. The others are nil: removal leaves
+  // them so.
+  pool_[array].place[0] = Place();
 }
 
 void BackReferences::Drop(TableIndex table) {

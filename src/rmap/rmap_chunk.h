@@ -14,6 +14,7 @@
 #ifndef SHADOWMMU_RMAP_RMAP_CHUNK_H_
 #define SHADOWMMU_RMAP_RMAP_CHUNK_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -31,10 +32,15 @@ struct alignas(64) RmapChunk {
   uint32_t gfns;  // 1 to 512
   uint32_t tracked_tables;
   RmapHead head_2m;
-  uint16_t* write_track;  // `gfns` counts, or nullptr
+  uint32_t* write_track;  // `gfns` counts, or nullptr
 
   static constexpr size_t Bytes(uint32_t gfns) {
     return sizeof(RmapChunk) + gfns * sizeof(RmapHead);
+  }
+  // The counts, which another thread may be installing.
+  const uint32_t* counts() const {
+    return std::atomic_ref<uint32_t*>(const_cast<RmapChunk*>(this)->write_track)
+        .load(std::memory_order_acquire);
   }
   // The heads lie right behind the chunk, on a cache line of their own.
   RmapHead* heads() { return reinterpret_cast<RmapHead*>(this + 1); }

@@ -53,7 +53,7 @@ SlotRmaps::~SlotRmaps() {
       RmapChunk* chunk = chunks_[i].load(std::memory_order_relaxed);
       if (chunk == nullptr) continue;
       if (chunk->write_track != nullptr) {
-        host_.Free(chunk->write_track, chunk->gfns * sizeof(uint16_t));
+        host_.Free(chunk->write_track, chunk->gfns * sizeof(uint32_t));
       }
       host_.Free(chunk, RmapChunk::Bytes(chunk->gfns));
       ++freed;
@@ -96,12 +96,12 @@ bool SlotRmaps::EnsureChunk(Gfn gfn) {
 bool SlotRmaps::EnsureWriteTrack(Gfn gfn) {
   if (!EnsureChunk(gfn)) return false;
   RmapChunk* chunk = chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
-  std::atomic_ref<uint16_t*> entry(chunk->write_track);
+  std::atomic_ref<uint32_t*> entry(chunk->write_track);
   if (entry.load(std::memory_order_acquire) != nullptr) return true;
-  const size_t bytes = chunk->gfns * sizeof(uint16_t);
-  auto* counts = static_cast<uint16_t*>(host_.AllocateZeroed(bytes));
+  const size_t bytes = chunk->gfns * sizeof(uint32_t);
+  auto* counts = static_cast<uint32_t*>(host_.AllocateZeroed(bytes));
   if (counts == nullptr) return false;
-  uint16_t* expected = nullptr;
+  uint32_t* expected = nullptr;
   if (!entry.compare_exchange_strong(expected, counts,
                                      std::memory_order_acq_rel)) {
     host_.Free(counts, bytes);
@@ -115,9 +115,9 @@ void SlotRmaps::Refresh(RmapChunk& chunk, uint64_t epoch) {
   std::fill_n(chunk.heads(), chunk.gfns, RmapHead());
   chunk.head_2m = RmapHead();
   chunk.tracked_tables = 0;
-  std::atomic_ref<uint16_t*> counts(chunk.write_track);
-  if (uint16_t* track = counts.load(std::memory_order_acquire)) {
-    std::fill_n(track, chunk.gfns, uint16_t{0});
+  std::atomic_ref<uint32_t*> counts(chunk.write_track);
+  if (uint32_t* track = counts.load(std::memory_order_acquire)) {
+    std::fill_n(track, chunk.gfns, uint32_t{0});
   }
   std::atomic_ref<uint64_t>(chunk.epoch)
       .store(epoch, std::memory_order_release);

@@ -63,7 +63,7 @@ class SlotRmaps {
   // What tells this list from every other one. `gfn` is the first frame that
   // an entry of `level` maps.
   OwnerTag Owner(Gfn gfn, Level level) const {
-    return OwnerTag(salt_ + gfn.value() + (uint64_t{ToInt(level)} << 24));
+    return OwnerTag(salt_ + (gfn.value() << 2 | ToInt(level)));
   }
 
   // How many shadow pages shadow the guest table in `gfn`.

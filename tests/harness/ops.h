@@ -189,7 +189,7 @@ struct VmShape {
 // The bounds of a VM: small enough to make thousands a second.
 inline constexpr uint32_t kStreamMaxVcpus = 4;
 inline constexpr uint32_t kStreamMaxFrames = 2048;
-inline constexpr uint32_t kStreamMinTables = 16;
+inline constexpr uint32_t kStreamMinTables = 28;
 inline constexpr uint32_t kStreamMaxTables = 512;
 inline constexpr size_t kStreamMaxOps = size_t{1} << 20;
 // At most this many bytes in one op: what GuestWrite takes.

@@ -30,7 +30,7 @@ void Scene::ChooseVm() {
   vm_.frames = static_cast<uint32_t>(large ? 1024 : choices_.Of({32, 64, 128}));
   vm_.vcpus = static_cast<uint32_t>(
       choices_.Of({1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 4, 0}));
-  vm_.tables = static_cast<uint32_t>(choices_.Of({16, 20, 32, 64, 64, 128}));
+  vm_.tables = static_cast<uint32_t>(choices_.Of({28, 28, 32, 40, 64, 128}));
   vm_.largest = static_cast<uint32_t>(large ? 2 : choices_.Of({1, 2, 3}));
   vm_.bits = static_cast<uint32_t>(choices_.Of({36, 40, 40, 46, 52}));
 }

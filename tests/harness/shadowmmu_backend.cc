@@ -1,7 +1,6 @@
 #include "tests/harness/shadowmmu_backend.h"
 
 #include <algorithm>
-#include <cstring>
 #include <span>
 #include <utility>
 
@@ -187,8 +186,8 @@ OpResult ShadowmmuBackend::ApplyGuest(const Op& op, StreamVcpu& vcpu) {
         result.status = mmu.SetRegisters(RegistersOf(op));
       });
     case OpKind::kSpace:
-      return outside([&](VcpuMmu& mmu, OpResult& /*result*/) {
-        mmu.SetAddressSpace(SpaceOf(op));
+      return outside([&](VcpuMmu& mmu, OpResult& result) {
+        result.status = mmu.SetAddressSpace(SpaceOf(op));
       });
     case OpKind::kEnter:
       return vcpu.Enter();
@@ -289,7 +288,7 @@ OpResult ShadowmmuBackend::ApplyHost(const Op& op) {
   bytes.resize(std::min<uint64_t>(bytes.size(), kPageSize - offset));
   std::byte* const memory =
       host_.PointerToFrame(PfnOfFrame(static_cast<uint32_t>(frame)));
-  std::memcpy(memory + offset, bytes.data(), bytes.size());
+  std::copy(bytes.begin(), bytes.end(), memory + offset);
   return {};
 }
 

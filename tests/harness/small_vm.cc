@@ -11,7 +11,6 @@ namespace {
 // Slots without an hva of their own get one from here on, a GiB apart, so that
 // every alignment of gfn and hva can be had.
 constexpr Hva kFirstHva{0x7000'0000'0000};
-constexpr uint32_t kMaxVcpusOfSmallVm = 16;
 
 }  // namespace
 
@@ -30,7 +29,7 @@ SmallVm::SmallVm(Options options)
   host_.SetLargestPage(options.largest);
   auto mmu = Mmu::Create({.host = &host_,
                           .table_capacity = options.table_capacity,
-                          .max_vcpus = kMaxVcpusOfSmallVm});
+                          .max_vcpus = options.max_vcpus});
   SMMU_CHECK(mmu.ok()) << mmu.status().ToString();
   mmu_ = *std::move(mmu);
   tracked_ = std::make_unique<TrackedStore>(mmu_.get());

@@ -42,6 +42,7 @@ class SmallVm {
   struct Options {
     uint32_t frames = 8192;
     uint32_t table_capacity = 512;
+    uint32_t max_vcpus = 16;
     Level largest = Level::k4K;  // page of the host
   };
   SmallVm() : SmallVm(Options{}) {}

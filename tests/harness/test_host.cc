@@ -253,14 +253,18 @@ uint64_t TestHost::kicks() const {
 
 // ---- What the library told ----
 
-void TestHost::MarkYoung(Hva hva, Pfn pfn) {
+void TestHost::MarkYoung(Hva hva, Pfn pfn, Level level) {
   const std::lock_guard lock(mutex_);
-  young_.emplace(PageOf(hva), pfn);
+  for (uint64_t i = 0; i < PagesPerEntry(level); ++i) {
+    young_.emplace(PageOf(hva) + i * kPageSize, pfn + i);
+  }
 }
 
-void TestHost::MarkDirty(Hva hva, Pfn pfn) {
+void TestHost::MarkDirty(Hva hva, Pfn pfn, Level level) {
   const std::lock_guard lock(mutex_);
-  dirty_.emplace(PageOf(hva), pfn);
+  for (uint64_t i = 0; i < PagesPerEntry(level); ++i) {
+    dirty_.emplace(PageOf(hva) + i * kPageSize, pfn + i);
+  }
 }
 
 bool TestHost::IsMarkedYoung(Hva hva) const {

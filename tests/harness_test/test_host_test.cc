@@ -265,13 +265,13 @@ TEST(TestHostDeathTest, FreeingAnotherSizeEndsTheProcess) {
 // ---- Marks ----
 
 TEST_F(TestHostTest, MarksAreKeptByPageUntilCleared) {
-  host_.MarkDirty(kHva + 0x10, ToPfn(Frame{4}));
+  host_.MarkDirty(kHva + 0x10, ToPfn(Frame{4}), Level::k4K);
   EXPECT_TRUE(host_.IsMarkedDirty(kHva + 0x800));
   EXPECT_FALSE(host_.IsMarkedDirty(kHva + kPageSize));
   EXPECT_FALSE(host_.IsMarkedYoung(kHva));
   EXPECT_TRUE(host_.IsMarkedDirty(Frame{4}));
   EXPECT_FALSE(host_.IsMarkedDirty(Frame{5}));
-  host_.MarkYoung(kHva, ToPfn(Frame{4}));
+  host_.MarkYoung(kHva, ToPfn(Frame{4}), Level::k4K);
   EXPECT_TRUE(host_.IsMarkedYoung(kHva));
   host_.ClearMarks();
   EXPECT_FALSE(host_.IsMarkedDirty(kHva));

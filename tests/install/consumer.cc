@@ -24,7 +24,8 @@ bool MapsAPage() {
   using shadowmmu::Gva;
   alignas(shadowmmu::kPageSize) static char ram[16 * shadowmmu::kPageSize];
   shadowmmu::DefaultHost host;
-  auto mmu = shadowmmu::Mmu::Create({.host = &host, .table_capacity = 64});
+  auto mmu = shadowmmu::Mmu::Create(
+      {.host = &host, .table_capacity = 64, .max_vcpus = 1});
   if (!mmu.ok()) return false;
   const shadowmmu::SlotSpec slot{
       .pages = 16, .hva = shadowmmu::Hva(reinterpret_cast<uintptr_t>(ram))};

@@ -249,7 +249,7 @@ TEST_F(Fault, AShadowedTableIsNotWritableThroughTheOtherAddressSpace) {
   smm.space = AddressSpace::kSmm;
   vm_.AddSlot(smm);
   GuestVcpu& other = vm_.AddVcpu();
-  other.mmu().SetAddressSpace(AddressSpace::kSmm);
+  ASSERT_TRUE(other.mmu().SetAddressSpace(AddressSpace::kSmm).ok());
   const Gva table(ToGpa(kTables.begin).value());
   // Writable before the table is shadowed, by a vCPU with paging off in SMM.
   ASSERT_TRUE(other.Touch(table, Write()).hit());

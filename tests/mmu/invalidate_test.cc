@@ -149,7 +149,7 @@ INSTANTIATE_TEST_SUITE_P(Strategies, Reclaim,
 
 // A VM whose tables do not suffice for what its guest touches.
 TEST(Capacity, OldPagesMakeRoomAndEveryAccessStillGoesThrough) {
-  SmallVm vm(SmallVm::Options{.table_capacity = 16});
+  SmallVm vm(SmallVm::Options{.table_capacity = 16, .max_vcpus = 1});
   vm.AddSlot({.id = SlotId{0}, .base = Gfn(0), .pages = 4096});
   GuestVcpu& cpu = vm.AddVcpu();
   GuestTableBuilder& tables = vm.UseTables(cpu, {Gfn(16), 200});
@@ -169,21 +169,30 @@ TEST(Capacity, OldPagesMakeRoomAndEveryAccessStillGoesThrough) {
   EXPECT_LE(vm.mmu().GetStats().shadow_pages, 16u);
 }
 
-TEST(Capacity, WhenRootsTakeAllTablesAFaultEndsAsNoMemory) {
-  SmallVm vm(SmallVm::Options{.table_capacity = 16});
+// Roots cannot be evicted, so the least capacity leaves room beside them.
+TEST(Capacity, TheLeastThatIsAcceptedLetsEveryVcpuGetOn) {
+  constexpr uint32_t kVcpus = 3;
+  TestHost host(TestHost::Options{.frames = 1});
+  EXPECT_EQ(Mmu::Create({.host = &host,
+                         .table_capacity = 4 * kVcpus + 11,
+                         .max_vcpus = kVcpus})
+                .status()
+                .code(),
+            absl::StatusCode::kInvalidArgument);
+
+  SmallVm vm(
+      SmallVm::Options{.table_capacity = 4 * kVcpus + 12, .max_vcpus = kVcpus});
   vm.AddSlot({.id = SlotId{0}, .base = Gfn(0), .pages = 4096});
-  // Roots are never evicted: 13 of 16 tables, and a fault may need 4.
-  for (unsigned i = 0; i < 13; ++i) {
+  for (unsigned i = 0; i < kVcpus; ++i) {
+    // Old PAE roots, four tables each, obsolete and held by a vCPU that sleeps.
     GuestVcpu& cpu = vm.AddVcpu();
-    vm.UseTables(cpu, {Gfn(16 + i), 1});
-    ASSERT_TRUE(cpu.mmu().EnterGuest().resume());
-    cpu.mmu().ExitGuest();
+    EXPECT_TRUE(cpu.Touch(Gva(0x1000), Write()).hit());
+    vm.mmu().BumpGeneration();
   }
   GuestTableBuilder& tables = vm.UseTables(vm.vcpu(0), {Gfn(64), 16});
   ASSERT_TRUE(tables.Map(Gva(0), Gpa(0x5000), Level::k4K, kAll).ok());
-  EXPECT_EQ(vm.vcpu(0).mmu().HandleFault(Gva(0), Read()).kind,
-            FaultOutcome::Kind::kNoMemory);
-  EXPECT_EQ(vm.Violations(), "");
+  EXPECT_TRUE(vm.vcpu(0).Touch(Gva(0), Write()).hit());
+  EXPECT_EQ(vm.Violations(1), "");
 }
 
 // One after another, every allocation fails: each call ends with a status or an
@@ -194,7 +203,8 @@ TEST(AllocationFailure, OfAnyKindLeavesAHealthyVm) {
     host.MapRange(Hva(0x7000'0000), 2048, Frame{0});
     host.FailAllocation(failing);
     bool failed = false;
-    auto mmu = Mmu::Create({.host = &host, .table_capacity = 64});
+    auto mmu =
+        Mmu::Create({.host = &host, .table_capacity = 64, .max_vcpus = 4});
     if (!mmu.ok()) {
       EXPECT_EQ(mmu.status().code(), absl::StatusCode::kResourceExhausted);
       continue;

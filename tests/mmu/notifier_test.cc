@@ -178,7 +178,7 @@ TEST_F(Notifier, TheSameHostMemoryIsUnmappedFromEverySlotThatHasIt) {
   smm.space = AddressSpace::kSmm;
   vm_.AddSlot(smm);
   GuestVcpu& other = vm_.AddVcpu();
-  other.mmu().SetAddressSpace(AddressSpace::kSmm);
+  ASSERT_TRUE(other.mmu().SetAddressSpace(AddressSpace::kSmm).ok());
   TouchPages(2);
   ASSERT_TRUE(cpu_->Touch(Gva(0x1000'0000), Write()).hit());
   ASSERT_TRUE(other.Touch(At(0), Write()).hit());

@@ -20,7 +20,7 @@ using ::testing::HasSubstr;
 // One page, mapped for user code at gva 0x5000, in the memory at gfn 9; the
 // vCPU is in the guest.
 constexpr std::string_view kMapped =
-    "vm vcpus=1 frames=32 tables=16 largest=4K\n"
+    "vm vcpus=1 frames=32 tables=28 largest=4K\n"
     "slot.create id=0 gfn=0x0 pages=32 host=0\n"
     "pte table=0x1 index=0 value=0x2027\n"
     "pte table=0x2 index=0 value=0x3027\n"
@@ -49,7 +49,7 @@ class HarnessTest : public ::testing::Test {
   }
 
   LyingBackend backend_{
-      VmShape{.vcpus = 1, .frames = 32, .tables = 16, .largest = 1}};
+      VmShape{.vcpus = 1, .frames = 32, .tables = 28, .largest = 1}};
 };
 
 TEST_F(HarnessTest, ATruthfulBackendPasses) {

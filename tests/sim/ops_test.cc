@@ -63,7 +63,7 @@ TEST(OpTable, NoOpHasTwoFieldsOfOneName) {
 TEST(OpText, WhatIsPrintedParsesToTheSame) {
   for (uint64_t seed = 0; seed < 200; ++seed) {
     OpStream stream = EveryOp(seed);
-    stream.vm = {.vcpus = 4, .frames = 7, .tables = 16, .largest = 1};
+    stream.vm = {.vcpus = 4, .frames = 7, .tables = 28, .largest = 1};
     stream.story = {"A story.", "", "  with a # and an indent"};
     const absl::StatusOr<OpStream> parsed = ParseStream(PrintStream(stream));
     ASSERT_TRUE(parsed.ok()) << parsed.status() << PrintStream(stream);
@@ -90,7 +90,7 @@ TEST(OpText, PrintsWordsAndLeavesOutWhatIsAbsent) {
 
 TEST(OpText, TakesFieldsInAnyOrderAndNumbersForWords) {
   const absl::StatusOr<OpStream> stream = ParseStream(
-      "vm tables=16 frames=8\n"
+      "vm tables=28 frames=8\n"
       "  touch   type=1 gva=20480 vcpu=0x0 # a comment\r\n"
       "\n"
       "slot.flags id=1 flags=ro+log as=1\n");
@@ -147,7 +147,7 @@ TEST(OpText, RefusesBytesThatAreNone) {
 }
 
 TEST(OpText, RefusesAVmThatIsTooBig) {
-  for (const char* vm : {"vcpus=5", "frames=0", "frames=2049", "tables=15",
+  for (const char* vm : {"vcpus=5", "frames=0", "frames=2049", "tables=27",
                          "tables=513", "largest=none", "bits=35", "bits=53"}) {
     EXPECT_EQ(ErrorOf(std::string("vm ") + vm),
               "line 1: a number of `vm` is out of bounds")

@@ -81,7 +81,7 @@ TEST(Shrink, MakesARealFailureSmall) {
 
 TEST(Report, HasTheOpTheFindingAndTheStreamSoFar) {
   const OpStream stream =
-      *ParseStream("vm vcpus=1 frames=8 tables=16\nbump\nreclaim budget=1\n");
+      *ParseStream("vm vcpus=1 frames=8 tables=28\nbump\nreclaim budget=1\n");
   const std::string report = ReportOf(stream, {0, "planted"});
   EXPECT_THAT(report, HasSubstr("op 0: bump\n  planted\n"));
   EXPECT_THAT(report, HasSubstr("vm vcpus=1 frames=8"));

@@ -1,0 +1,62 @@
+#include "bench/replay/invalidator.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace shadowmmu::replay {
+
+absl::Status Invalidator::Invalidate(uint64_t now) {
+  if (absl::Status rest = ReclaimRest(); !rest.ok()) return rest;
+  cpu_->Leave();
+  const Stats before = mmu_->GetStats();
+  peaks_->Note(before);
+  Invalidation one{.at = now,
+                   .mapped = before.leaf_sptes,
+                   .shadow_pages = before.shadow_pages,
+                   .window = log_->OpenWindow(now)};
+  const StopWatch stall;
+  switch (options_.strategy) {
+    case Strategy::kZapAll:
+      mmu_->InvalidateAll(Strategy::kZapAll);
+      break;
+    case Strategy::kObsoleteWalk:
+      mmu_->BumpGeneration();
+      break;
+  }
+  one.stall = stall.elapsed();
+  const StopWatch reentry;
+  if (absl::Status entered = cpu_->Enter(); !entered.ok()) return entered;
+  one.reentry = reentry.elapsed();
+  done_.push_back(one);
+  reclaiming_ = options_.strategy == Strategy::kObsoleteWalk;
+  if (checker_ == nullptr) return absl::OkStatus();
+  cpu_->Leave();
+  return checker_->CheckLibrary(*mmu_, "an invalidation");
+}
+
+absl::Status Invalidator::ReclaimSome() {
+  return Reclaim(options_.reclaim_budget);
+}
+
+absl::Status Invalidator::ReclaimRest() {
+  if (!reclaiming_) return absl::OkStatus();
+  return Reclaim(std::numeric_limits<uint64_t>::max());
+}
+
+absl::Status Invalidator::Reclaim(uint64_t budget) {
+  cpu_->Leave();
+  peaks_->Note(mmu_->GetStats());
+  Invalidation& one = done_.back();
+  const StopWatch watch;
+  const ReclaimResult result = mmu_->ReclaimObsolete(budget);
+  const Nanoseconds time = watch.elapsed();
+  one.reclaim += time;
+  one.longest_reclaim = std::max(one.longest_reclaim, time);
+  ++one.reclaim_calls;
+  one.reclaimed_pages += result.pages;
+  reclaiming_ = result.more;
+  if (checker_ == nullptr) return absl::OkStatus();
+  return checker_->CheckLibrary(*mmu_, "a reclaim");
+}
+
+}  // namespace shadowmmu::replay

@@ -1,0 +1,56 @@
+// Options: what shadowmmu_replay was asked to do.
+
+#ifndef SHADOWMMU_BENCH_REPLAY_OPTIONS_H_
+#define SHADOWMMU_BENCH_REPLAY_OPTIONS_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "bench/replay/trace_reader.h"
+#include "shadowmmu/mmu.h"
+
+namespace shadowmmu::replay {
+
+struct Options {
+  enum class Output : uint8_t { kTable, kJson };
+  enum class Checking : uint8_t { kOff, kOn };
+  // What to do at all.
+  enum class Task : uint8_t { kReplay, kHelp, kSmoke };
+
+  Task task = Task::kReplay;
+  std::string trace;  // a file; empty: standard input
+  TraceReader::Trailer trailer = TraceReader::Trailer::kRequired;
+  uint64_t max_accesses = 0;  // of the trace; 0: all
+  uint32_t processes = 1;
+  uint64_t slice = 20'000;  // accesses
+  uint32_t slots = 4;
+  uint64_t memory_mib = 0;  // of the guest; 0: by the number of processes
+  uint32_t tables = 0;      // shadow pages; 0: by the guest's memory
+  Strategy strategy = Strategy::kObsoleteWalk;
+  uint64_t invalidate_every = 0;    // accesses run; 0: never
+  uint64_t reclaim_budget = 64;     // shadow pages
+  uint64_t reclaim_every = 10'000;  // accesses run
+  uint64_t slot_churn = 0;          // accesses run; 0: never
+  Output output = Output::kTable;
+  Checking checking = Checking::kOff;
+
+  // What the 0s above stand for.
+  uint64_t GuestMib() const;
+  uint32_t TableCapacity() const;
+};
+
+// The words after the program's name; "--name=value" and "--name value".
+// InvalidArgument.
+absl::StatusOr<Options> ParseOptions(std::span<const absl::string_view> words);
+
+absl::string_view NameOf(Strategy strategy);
+
+// The part of --help that describes the options.
+std::string OptionsHelp();
+
+}  // namespace shadowmmu::replay
+
+#endif  // SHADOWMMU_BENCH_REPLAY_OPTIONS_H_
