@@ -124,7 +124,8 @@ void TableArena::SetGfn(SpteRef ref, Gfn gfn) {
     translations_[page.translations].gfn[ref.index()] = gfn;
     return;
   }
-  SMMU_DCHECK(GfnOf(ref) == gfn) << "a direct page maps by arithmetic";
+  SMMU_CHECK(GfnOf(ref) == gfn)
+      << "a direct page maps by arithmetic: " << GfnOf(ref) << ", not " << gfn;
 }
 
 }  // namespace shadowmmu

@@ -11,7 +11,7 @@
 namespace shadowmmu {
 
 // The directory comes as zeroed memory from the Host: all-null pointers.
-static_assert(sizeof(std::atomic<RmapChunk*>) == sizeof(RmapChunk*));
+static_assert(sizeof(std::atomic<RmapChunk*>) == sizeof(uintptr_t));
 
 SlotRmaps::SlotRmaps(Host& host, GfnRange gfns, uint64_t serial)
     : host_(host),
@@ -28,7 +28,7 @@ absl::StatusOr<std::shared_ptr<SlotRmaps>> SlotRmaps::Create(Host& host,
   auto* raw = new (std::nothrow) SlotRmaps(host, gfns, serial);
   if (raw == nullptr) return absl::ResourceExhaustedError("slot: no memory");
   std::shared_ptr<SlotRmaps> rmaps(raw);
-  const uint64_t chunk_bytes = rmaps->chunk_count() * sizeof(RmapChunk*);
+  const uint64_t chunk_bytes = rmaps->chunk_count() * sizeof(std::atomic<RmapChunk*>);
   const uint64_t gigabyte_bytes =
       rmaps->gigabyte_count() * sizeof(GigabyteRecord);
   rmaps->chunks_ =
@@ -58,7 +58,7 @@ SlotRmaps::~SlotRmaps() {
       host_.Free(chunk, RmapChunk::Bytes(chunk->gfns));
       ++freed;
     }
-    host_.Free(chunks_, chunk_count() * sizeof(RmapChunk*));
+    host_.Free(chunks_, chunk_count() * sizeof(std::atomic<RmapChunk*>));
   }
   if (gigabytes_ != nullptr) {
     host_.Free(gigabytes_, gigabyte_count() * sizeof(GigabyteRecord));
