@@ -230,6 +230,48 @@ TEST_F(Fault, ACompareExchangeOfAnEntryIsOneStepAndZapsWhatItChanges) {
             absl::StatusCode::kInvalidArgument);
 }
 
+// The guest's own store comes between the walk and the mapping.
+TEST_F(Fault, AnEntryThatTheGuestChangesDuringTheFaultIsReadAgain) {
+  Map(kGva, kData, kAll);
+  ASSERT_TRUE(cpu_->Touch(kGva, Write()).hit());  // its tables are shadowed
+  cpu_->mmu().Invlpg(kGva);
+  bool changed = false;
+  vm_.host().SetResolveHook([&](Hva, AccessType) {
+    if (changed) return;
+    changed = true;
+    tables_->SetStore(&vm_.tracked());
+    Map(kGva, kData + 9 * kPageSize, kAll);
+  });
+  const TouchResult touched = cpu_->Touch(kGva, Write());
+  EXPECT_TRUE(changed);
+  ASSERT_TRUE(touched.hit()) << touched;
+  EXPECT_EQ(ToPfn(touched.hpa), vm_.PfnOf(ToGfn(kData) + 9));
+  EXPECT_EQ(vm_.RmapLength(ToGfn(kData)), 0u);
+}
+
+// Bugs 1 and 2 of KVM's, from here on without INVLPG: the host rewrites the
+// directory entry of a large guest page under the direct page that splits it.
+TEST_F(Fault, ADirectPageIsNotReusedForAnotherFrame) {
+  Map(kGva, Gpa(0x40'0000), kAll, Level::k2M);
+  ASSERT_TRUE(cpu_->Touch(kGva, Write()).hit());
+  Map(kGva, Gpa(0x60'0000), kAll, Level::k2M);
+  const TouchResult touched = cpu_->Touch(kGva + kPageSize, Write());
+  ASSERT_TRUE(touched.hit()) << touched;
+  EXPECT_EQ(ToPfn(touched.hpa), vm_.PfnOf(Gfn(0x601)));
+  EXPECT_EQ(vm_.Violations(), "");
+}
+
+TEST_F(Fault, ADirectPageIsNotReusedAsTheShadowOfATable) {
+  Map(kGva, Gpa(0x40'0000), kAll, Level::k2M);
+  ASSERT_TRUE(cpu_->Touch(kGva, Write()).hit());
+  // A page table at the very frame that the direct page maps first.
+  ASSERT_TRUE(tables_->SetTable(kGva, Level::k2M, Gfn(0x400)).ok());
+  Map(kGva + kPageSize, kData, kAll);
+  const TouchResult touched = cpu_->Touch(kGva + kPageSize, Read());
+  ASSERT_TRUE(touched.hit()) << touched;
+  EXPECT_EQ(ToPfn(touched.hpa), vm_.PfnOf(ToGfn(kData)));
+}
+
 // Bug 19 of KVM's: the page that is written is the page table that maps it.
 TEST_F(Fault, AWriteThroughAnEntryThatMapsItsOwnTableEndsInBoundedFaults) {
   Map(kGva, kData, kAll);

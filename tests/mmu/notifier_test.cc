@@ -103,6 +103,21 @@ TEST_F(Notifier, AFaultThatResolvedBeforeTheChangeStartsOver) {
   EXPECT_GE(vm_.mmu().GetStats().fault_retries, 1u);
 }
 
+// The same, and the change is not over when the fault has the lock.
+TEST_F(Notifier, AFaultThatResolvedBeforeABeginMapsNothingBeforeTheEnd) {
+  bool begun = false;
+  vm_.host().SetResolveHook([&](Hva, AccessType) {
+    if (begun) return;
+    begun = true;
+    ASSERT_TRUE(vm_.mmu().InvalidateBegin(Page(0)).ok());
+  });
+  EXPECT_EQ(cpu_->mmu().HandleFault(At(0), Write()).kind, Kind::kRetry);
+  EXPECT_TRUE(begun);
+  EXPECT_EQ(vm_.RmapLength(Gfn(0)), 0u);
+  ASSERT_TRUE(vm_.mmu().InvalidateEnd(Page(0)).ok());
+  EXPECT_TRUE(cpu_->Touch(At(0), Write()).hit());
+}
+
 // Bug 14 of KVM's: the sequence crossed 2^31 and was compared as if signed.
 TEST_F(Notifier, TheSequenceWorksAcrossEveryBoundary) {
   for (const uint64_t start :
