@@ -43,8 +43,6 @@ void UnmakePage(Vm& vm, TableIndex table, FlushObligation& flush) {
   }
   vm.pages.Remove(table);
   vm.lists.DropTable(table);
-  // CPUs may have links to it cached, even if it never had an entry.
-  flush.Owe();
   ++vm.counters.pages_zapped;
 }
 

@@ -272,6 +272,21 @@ TEST_F(Fault, ADirectPageIsNotReusedAsTheShadowOfATable) {
   EXPECT_EQ(ToPfn(touched.hpa), vm_.PfnOf(ToGfn(kData)));
 }
 
+// The host rewrote the entry: a fault finds other rights for the same page.
+TEST_F(Fault, RightsThatAChangedEntryTakesAwayAreFlushedFromEveryCpu) {
+  Map(kGva, kData, kAll | gpte::kNoExecute);
+  GuestVcpu& other = vm_.AddVcpu();
+  ASSERT_TRUE(other.mmu().SetRegisters(LongMode(tables_->root())).ok());
+  ASSERT_TRUE(other.Touch(kGva, Write()).hit());
+  ASSERT_TRUE(other.mmu().EnterGuest().resume());
+
+  Map(kGva, kData, gpte::kUser);  // executable now, and no longer writable
+  EXPECT_TRUE(cpu_->Touch(kGva, Fetch()).hit());
+  EXPECT_TRUE(other.cpu().TlbEntries().empty());
+  other.mmu().ExitGuest();
+  ErrorCode(other.Touch(kGva, Write()));
+}
+
 // Bug 19 of KVM's: the page that is written is the page table that maps it.
 TEST_F(Fault, AWriteThroughAnEntryThatMapsItsOwnTableEndsInBoundedFaults) {
   Map(kGva, kData, kAll);
