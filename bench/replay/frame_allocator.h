@@ -1,7 +1,8 @@
 // FrameAllocator: hands out the guest's frames, one from each slot in turn, so
 // that neighbours in a program's memory lie in different slots.
 //
-// Frames are never given back: they are zero when they are handed out.
+// Frames are never given back: they are zero when they are handed out. The very
+// first one is never handed out: gpa 0 is nothing.
 //
 // Thread safety: one thread at a time.
 
@@ -10,36 +11,42 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "shadowmmu/address.h"
+#include "shadowmmu/memslot.h"
 
 namespace shadowmmu::replay {
 
 class FrameAllocator {
  public:
-  // At least one range, none of them empty.
-  explicit FrameAllocator(std::vector<GfnRange> ranges)
-      : ranges_(std::move(ranges)), used_(ranges_.size()) {}
+  // At least one slot.
+  explicit FrameAllocator(const std::vector<SlotSpec>& slots)
+      : used_(slots.size()) {
+    for (const SlotSpec& slot : slots) ranges_.push_back(slot.gfns());
+    used_.front() = 1;
+  }
 
-  // nullopt: there is none left.
-  std::optional<Gfn> Allocate() {
+  // ResourceExhausted: there is none left.
+  absl::StatusOr<Gfn> Allocate() {
     for (size_t tries = 0; tries < ranges_.size(); ++tries) {
       const size_t i = next_;
       next_ = (next_ + 1) % ranges_.size();
-      if (used_[i] < ranges_[i].pages) return ranges_[i].begin + used_[i]++;
+      if (used_[i] < ranges_[i].pages) {
+        ++allocated_;
+        return ranges_[i].begin + used_[i]++;
+      }
     }
-    return std::nullopt;
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the guest's ", allocated_, " frames are used up: raise --memory"));
   }
 
   // Frames handed out so far.
-  uint64_t allocated() const {
-    uint64_t sum = 0;
-    for (const uint64_t used : used_) sum += used;
-    return sum;
-  }
-  // The same, where they lie.
+  uint64_t allocated() const { return allocated_; }
+  // The ranges that they lie in.
   std::vector<GfnRange> AllocatedRanges() const {
     std::vector<GfnRange> allocated;
     for (size_t i = 0; i < ranges_.size(); ++i) {
@@ -49,9 +56,10 @@ class FrameAllocator {
   }
 
  private:
-  const std::vector<GfnRange> ranges_;
+  std::vector<GfnRange> ranges_;
   std::vector<uint64_t> used_;  // of each range, from its begin
   size_t next_ = 0;
+  uint64_t allocated_ = 0;
 };
 
 }  // namespace shadowmmu::replay

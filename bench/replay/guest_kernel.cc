@@ -1,11 +1,7 @@
 #include "bench/replay/guest_kernel.h"
 
-#include <algorithm>
 #include <atomic>
-#include <optional>
 
-#include "absl/strings/str_cat.h"
-#include "bench/replay/trace_access.h"
 #include "tests/harness/guest_tables.h"
 #include "tests/harness/say.h"
 
@@ -16,26 +12,11 @@ using testing::Say;
 namespace gpte = testing::gpte;
 
 constexpr uint64_t kTableBits = gpte::kPresent | gpte::kWritable | gpte::kUser;
-constexpr uint64_t kKernelTableBits = gpte::kPresent | gpte::kWritable;
-constexpr uint64_t kDirectBits = gpte::kPresent | gpte::kWritable |
-                                 gpte::kAccessed | gpte::kDirty |
-                                 gpte::kPageSize | gpte::kNoExecute;
-
-// The first frames of the first slot stay free, so that gpa 0 is nothing.
-constexpr uint64_t kUnusedFrames = 1;
 
 uint64_t PageOf(Gva gva) { return gva.value() >> kPageShift; }
 
 Gpa EntryIn(Gfn table, unsigned index) {
   return ToGpa(table) + index * sizeof(uint64_t);
-}
-
-std::vector<GfnRange> UsableFrames(const std::vector<SlotSpec>& slots) {
-  std::vector<GfnRange> ranges;
-  for (const SlotSpec& slot : slots) ranges.push_back(slot.gfns());
-  ranges.front().begin += kUnusedFrames;
-  ranges.front().pages -= kUnusedFrames;
-  return ranges;
 }
 
 uint64_t EntryFor(const GuestProcess::Page& page) {
@@ -51,16 +32,26 @@ uint64_t EntryFor(const GuestProcess::Page& page) {
 }  // namespace
 
 GuestKernel::GuestKernel(Machine* machine, VirtualCpu* cpu, FaultLog* log)
-    : machine_(machine),
-      cpu_(cpu),
-      log_(log),
-      frames_(UsableFrames(machine->slots())) {}
+    : machine_(machine), cpu_(cpu), log_(log), frames_(machine->slots()) {}
 
 // ---- Boot and processes ----
 
 absl::Status GuestKernel::Boot(uint32_t processes) {
-  if (absl::Status made = MakeKernelTables(); !made.ok()) return made;
-  if (absl::Status loaded = cpu_->Load(ToGpa(kernel_root_)); !loaded.ok()) {
+  const absl::StatusOr<Gfn> root = frames_.Allocate();
+  if (!root.ok()) return root.status();
+  const absl::StatusOr<DirectMap> map =
+      BuildDirectMap(&machine_->memory(), &frames_,
+                     ToGpa(machine_->slots().back().gfns().end()));
+  if (!map.ok()) return map.status();
+  direct_map_ = *map;
+  counts_.tables += 1 + map->tables;
+  if (!machine_->memory().Write64(AddressSpace::kNormal,
+                                  EntryIn(*root, kDirectMapIndex),
+                                  map->root_entry)) {
+    return absl::InternalError("the kernel's root cannot be written");
+  }
+  // From here on the kernel runs in the guest, on a root of its own.
+  if (absl::Status loaded = cpu_->Load(ToGpa(*root)); !loaded.ok()) {
     return loaded;
   }
   processes_.reserve(processes);
@@ -70,53 +61,12 @@ absl::Status GuestKernel::Boot(uint32_t processes) {
   return SwitchTo(ProcessId{0});
 }
 
-// Before anything runs: stores of the loader, which is no part of the guest.
-absl::Status GuestKernel::MakeKernelTables() {
-  const auto store = [this](Gpa gpa, uint64_t value) {
-    return machine_->memory().Write64(AddressSpace::kNormal, gpa, value);
-  };
-  const absl::StatusOr<Gfn> root = NewFrame();
-  const absl::StatusOr<Gfn> directory_pointers = NewFrame();
-  if (!root.ok()) return root.status();
-  if (!directory_pointers.ok()) return directory_pointers.status();
-  kernel_root_ = *root;
-  kernel_entry_ = ToGpa(*directory_pointers).value() | kKernelTableBits;
-  counts_.tables += 2;
-  bool stored =
-      store(EntryIn(*root, IndexAt(kDirectMap, Level::k512G)), kernel_entry_);
-  const uint64_t end = ToGpa(machine_->slots().back().gfns().end()).value();
-  if (end > BytesPerEntry(Level::k512G)) {
-    return absl::InvalidArgumentError(
-        "the guest's direct map ends at 512 GiB: less memory, or fewer slots");
-  }
-  for (uint64_t at = 0; at < end; at += BytesPerEntry(Level::k2M)) {
-    const unsigned index = IndexAt(kDirectMap + at, Level::k2M);
-    static_assert(IndexAt(kDirectMap, Level::k2M) == 0);
-    if (index == 0) {
-      const absl::StatusOr<Gfn> directory = NewFrame();
-      if (!directory.ok()) return directory.status();
-      ++counts_.tables;
-      stored &= store(
-          EntryIn(*directory_pointers, IndexAt(kDirectMap + at, Level::k1G)),
-          ToGpa(*directory).value() | kKernelTableBits);
-    }
-    const std::optional<uint64_t> pointer = machine_->memory().Read64(
-        AddressSpace::kNormal,
-        EntryIn(*directory_pointers, IndexAt(kDirectMap + at, Level::k1G)));
-    const Gfn directory = ToGfn(Gpa(*pointer & gpte::kAddress));
-    stored &= store(EntryIn(directory, index), at | kDirectBits);
-  }
-  return stored ? absl::OkStatus()
-                : absl::InternalError("the kernel's tables cannot be written");
-}
-
 absl::Status GuestKernel::MakeProcess() {
   const absl::StatusOr<Gfn> root = NewClearedFrame();
   if (!root.ok()) return root.status();
   ++counts_.tables;
   processes_.push_back(GuestProcess{.root = *root, .tables = {}, .pages = {}});
-  return StoreDirect(EntryIn(*root, IndexAt(kDirectMap, Level::k512G)),
-                     kernel_entry_);
+  return StoreDirect(EntryIn(*root, kDirectMapIndex), direct_map_.root_entry);
 }
 
 absl::Status GuestKernel::SwitchTo(ProcessId process) {
@@ -170,16 +120,21 @@ absl::StatusOr<Gfn> GuestKernel::SharedFrame(uint64_t page) {
   return *frame;
 }
 
-absl::Status GuestKernel::MapPrivate(GuestProcess* process, Gva gva) {
-  const auto shared = shared_.find(PageOf(gva));
+// A frame for one process alone, with what the page holds now.
+absl::StatusOr<Gfn> GuestKernel::PrivateFrame(uint64_t page) {
+  const auto shared = shared_.find(page);
   if (shared != shared_.end()) {
-    Page page{.frame = shared->second};
-    const auto inserted = process->pages.emplace(PageOf(gva), page);
-    return CopyOnWrite(process, gva, &inserted.first->second);
+    absl::Status read = TouchDirect(shared->second, AccessType::kRead);
+    if (!read.ok()) return read;
+    ++counts_.copies;
   }
-  const absl::StatusOr<Gfn> frame = NewClearedFrame();
-  if (!frame.ok()) return frame.status();
   ++counts_.private_pages;
+  return NewClearedFrame();
+}
+
+absl::Status GuestKernel::MapPrivate(GuestProcess* process, Gva gva) {
+  const absl::StatusOr<Gfn> frame = PrivateFrame(PageOf(gva));
+  if (!frame.ok()) return frame.status();
   const Page page{.frame = *frame,
                   .ownership = GuestProcess::Ownership::kPrivate};
   process->pages.emplace(PageOf(gva), page);
@@ -188,14 +143,8 @@ absl::Status GuestKernel::MapPrivate(GuestProcess* process, Gva gva) {
 
 absl::Status GuestKernel::CopyOnWrite(GuestProcess* process, Gva gva,
                                       Page* page) {
-  const absl::StatusOr<Gfn> frame = NewClearedFrame();
+  const absl::StatusOr<Gfn> frame = PrivateFrame(PageOf(gva));
   if (!frame.ok()) return frame.status();
-  if (absl::Status read = TouchDirect(page->frame, AccessType::kRead);
-      !read.ok()) {
-    return read;
-  }
-  ++counts_.private_pages;
-  ++counts_.copies;
   page->frame = *frame;
   page->ownership = GuestProcess::Ownership::kPrivate;
   if (absl::Status set = SetEntry(process, gva, EntryFor(*page)); !set.ok()) {
@@ -247,16 +196,8 @@ absl::StatusOr<Gfn> GuestKernel::TableOf(GuestProcess* process, Gva gva,
 
 // ---- Memory ----
 
-absl::StatusOr<Gfn> GuestKernel::NewFrame() {
-  const std::optional<Gfn> frame = frames_.Allocate();
-  if (frame.has_value()) return *frame;
-  return absl::ResourceExhaustedError(
-      absl::StrCat("the guest's ", frames_.allocated(),
-                   " frames are used up: raise --memory"));
-}
-
 absl::StatusOr<Gfn> GuestKernel::NewClearedFrame() {
-  const absl::StatusOr<Gfn> frame = NewFrame();
+  const absl::StatusOr<Gfn> frame = frames_.Allocate();
   if (!frame.ok()) return frame;
   if (absl::Status cleared = TouchDirect(*frame, AccessType::kWrite);
       !cleared.ok()) {
@@ -266,7 +207,7 @@ absl::StatusOr<Gfn> GuestKernel::NewClearedFrame() {
 }
 
 absl::Status GuestKernel::TouchDirect(Gfn frame, AccessType type) {
-  const Gva gva = kDirectMap + ToGpa(frame).value();
+  const Gva gva = DirectGva(ToGpa(frame));
   const absl::StatusOr<Touched> touched =
       cpu_->Touch(gva, Access{.type = type});
   if (!touched.ok()) return touched.status();
@@ -276,7 +217,7 @@ absl::Status GuestKernel::TouchDirect(Gfn frame, AccessType type) {
 }
 
 absl::Status GuestKernel::StoreDirect(Gpa gpa, uint64_t value) {
-  const Gva gva = kDirectMap + gpa.value();
+  const Gva gva = DirectGva(gpa);
   const absl::StatusOr<Touched> touched =
       cpu_->Touch(gva, Write(), [value](Hpa hpa) {
         auto* const entry =

@@ -2,8 +2,8 @@
 // from one, with demand paging and copy on write.
 //
 //   user half     one four-level tree a process, filled by page faults
-//   kernel half   one direct map of all guest memory, 2 MiB pages, which all
-//                 processes share (as Linux has it)
+//   kernel half   one direct map of all guest memory (direct_map.h), which all
+//                 processes share, as Linux has it
 //
 // Rules:
 //  1. A page that is read or fetched first is shared: one frame, read-only, in
@@ -17,9 +17,8 @@
 //     through unseen. Which of the two is for the library to say, as it is with
 //     a real guest. Only the first tables are there at boot, as a loader would
 //     leave them.
-//  4. After it has taken rights or another frame into an entry that was present
-//     it executes INVLPG; an entry that was not present needs none (SDM vol. 3,
-//     4.10.4.3).
+//  4. After it has changed an entry that was present it executes INVLPG; one
+//     that was not present needs none (SDM vol. 3, 4.10.4.3).
 //  5. Entries that it makes for pages have A set, and D if a write asked for
 //     them, as Linux does; those for tables have A clear, and the walk must
 //     set it.
@@ -35,6 +34,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "bench/replay/direct_map.h"
 #include "bench/replay/fault_log.h"
 #include "bench/replay/frame_allocator.h"
 #include "bench/replay/guest_process.h"
@@ -44,9 +44,6 @@
 #include "shadowmmu/fault.h"
 
 namespace shadowmmu::replay {
-
-// Where the direct map begins (Linux's place for it).
-inline constexpr Gva kDirectMap{0xffff'8880'0000'0000};
 
 class GuestKernel {
  public:
@@ -83,9 +80,9 @@ class GuestKernel {
  private:
   using Page = GuestProcess::Page;
 
-  absl::Status MakeKernelTables();
   absl::Status MakeProcess();
   absl::StatusOr<Gfn> SharedFrame(uint64_t page);
+  absl::StatusOr<Gfn> PrivateFrame(uint64_t page);
   absl::Status MapShared(GuestProcess* process, Gva gva, AccessType type);
   absl::Status MapPrivate(GuestProcess* process, Gva gva);
   absl::Status CopyOnWrite(GuestProcess* process, Gva gva, Page* page);
@@ -95,7 +92,6 @@ class GuestKernel {
   absl::Status SetEntry(GuestProcess* process, Gva gva, uint64_t entry);
   absl::StatusOr<Gfn> TableOf(GuestProcess* process, Gva gva, Level level);
 
-  absl::StatusOr<Gfn> NewFrame();
   absl::StatusOr<Gfn> NewClearedFrame();
   // Supervisor accesses through the direct map.
   absl::Status TouchDirect(Gfn frame, AccessType type);
@@ -107,8 +103,7 @@ class GuestKernel {
   FrameAllocator frames_;
   Counts counts_;
 
-  Gfn kernel_root_;
-  uint64_t kernel_entry_ = 0;  // in every root
+  DirectMap direct_map_;
   std::vector<GuestProcess> processes_;
   ProcessId running_{};
   absl::flat_hash_map<uint64_t, Gfn> shared_;  // by page number

@@ -1,7 +1,6 @@
 #include "bench/replay/invalidator.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace shadowmmu::replay {
 
@@ -34,21 +33,19 @@ absl::Status Invalidator::Invalidate(uint64_t now) {
   return checker_->CheckLibrary(*mmu_, "an invalidation");
 }
 
-absl::Status Invalidator::ReclaimSome() {
-  return Reclaim(options_.reclaim_budget);
-}
-
 absl::Status Invalidator::ReclaimRest() {
-  if (!reclaiming_) return absl::OkStatus();
-  return Reclaim(std::numeric_limits<uint64_t>::max());
+  while (reclaiming_) {
+    if (absl::Status some = ReclaimSome(); !some.ok()) return some;
+  }
+  return absl::OkStatus();
 }
 
-absl::Status Invalidator::Reclaim(uint64_t budget) {
+absl::Status Invalidator::ReclaimSome() {
   cpu_->Leave();
   peaks_->Note(mmu_->GetStats());
   Invalidation& one = done_.back();
   const StopWatch watch;
-  const ReclaimResult result = mmu_->ReclaimObsolete(budget);
+  const ReclaimResult result = mmu_->ReclaimObsolete(options_.reclaim_budget);
   const Nanoseconds time = watch.elapsed();
   one.reclaim += time;
   one.longest_reclaim = std::max(one.longest_reclaim, time);

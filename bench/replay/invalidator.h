@@ -72,14 +72,12 @@ class Invalidator {
   bool reclaiming() const { return reclaiming_; }
   // One call of ReclaimObsolete. Only while reclaiming().
   absl::Status ReclaimSome();
-  // Reclaims what is left, if anything.
+  // Reclaims what is left, in such calls, one after another.
   absl::Status ReclaimRest();
 
   const std::vector<Invalidation>& done() const { return done_; }
 
  private:
-  absl::Status Reclaim(uint64_t budget);
-
   const Options options_;
   Mmu* const mmu_;
   VirtualCpu* const cpu_;

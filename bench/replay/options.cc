@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "bench/replay/help_text.h"
 
 namespace shadowmmu::replay {
 namespace {
@@ -136,26 +137,9 @@ const Switch* FindSwitch(absl::string_view name) {
   return found == std::end(kSwitches) ? nullptr : found;
 }
 
-// One line, or more, of the help; `width` columns for the option.
 std::string HelpLine(absl::string_view option, absl::string_view help) {
-  constexpr size_t kWidth = 26;
-  constexpr size_t kColumns = 80;
-  std::string text = absl::StrCat("  ", option);
-  text.resize(std::max(text.size() + 1, kWidth), ' ');
-  size_t column = text.size();
-  while (!help.empty()) {
-    const size_t space = help.find(' ');
-    const absl::string_view word = help.substr(0, space);
-    help.remove_prefix(space == absl::string_view::npos ? help.size()
-                                                        : space + 1);
-    if (column + word.size() > kColumns) {
-      text += "\n" + std::string(kWidth, ' ');
-      column = kWidth;
-    }
-    absl::StrAppend(&text, word, help.empty() ? "" : " ");
-    column += word.size() + 1;
-  }
-  return text + "\n";
+  constexpr size_t kIndent = 26;
+  return HelpEntry(absl::StrCat("  ", option), kIndent, help);
 }
 
 }  // namespace

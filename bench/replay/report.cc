@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdio>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "bench/replay/help_text.h"
 
 namespace shadowmmu::replay {
 namespace {
@@ -147,9 +147,8 @@ std::string KeysHelp() {
       name = field.section;
       absl::StrAppend(&text, "  ", name, "\n");
     }
-    absl::StrAppend(&text,
-                    Padded(absl::StrCat("    ", field.key), kKeyColumns + 4),
-                    field.meaning, "\n");
+    text += HelpEntry(absl::StrCat("    ", field.key), kKeyColumns + 4,
+                      field.meaning);
   }
   return text;
 }

@@ -178,6 +178,9 @@ Translation VcpuMmu::Translate(Gva gva, const Access& access) {
 void VcpuMmu::Invlpg(Gva gva) {
   state_->requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
   if (!state_->paging.Canonical(gva)) return;
+  // Without a root there is no way to the pages that the next one may find
+  // again. If none can be had, there is nothing to enter the guest with either.
+  if (LoadRoot(vm_, *state_).has_value()) return;
   VmLock held(vm_);
   if (!RootUsable(vm_, *state_)) return;
   const SpteRef page = FindGuestPage(vm_, *state_, gva);

@@ -35,7 +35,10 @@ AccessCheck::Case AccessCheck::Begin(uint32_t vcpu, Gva gva,
   c.space = model.space;
   c.access = access;
   c.truth = world_->Translate(model, gva, access);
-  c.tainted = world_->Tainted(model, c.truth.tables);
+  const bool flushed =
+      flushed_ && flushed_->vcpu == vcpu &&
+      flushed_->gva.value() >> kPageShift == gva.value() >> kPageShift;
+  c.tainted = !flushed && world_->Tainted(model, gva, c.truth);
   c.cr3_outside =
       model.long_mode() && !world_->PageAt(model.space, ToGfn(RootOf(model)));
   world_->taint().NoteWalk(model.space, c.truth.tables);

@@ -8,8 +8,12 @@
 //     progress; kMemoryFault only where the host refuses one of them, or a
 //     table lies outside the slots; kNoMemory only when an allocation was made
 //     to fail.
-//  3. Where the walk reads a tainted table (taint.h) the outcome is free, and A
-//     and D may be set, but only where the oracle sets them.
+//  3. Where the walk reads a tainted entry (taint.h), and the access goes
+//     through with no fault, it may go anywhere, and A and D may be set, but
+//     only where the oracle sets them. An access that faults is never excused,
+//     nor is the first one after an INVLPG of its page, by a vCPU that has
+//     entered the guest since its registers changed, or everything was
+//     invalidated. (Before that it has no tables to drop anything from.)
 //
 // Use: Begin before the op, then one Check, which also brings the world's
 // memory up to date with the A and D bits. A check returns what is wrong, in
@@ -55,6 +59,10 @@ class AccessCheck {
       : world_(world), backend_(backend) {}
 
   Case Begin(uint32_t vcpu, Gva gva, const Access& access);
+  // The vCPU executed INVLPG, and nothing has happened since.
+  void NoteInvlpg(uint32_t vcpu, Gva gva) { flushed_ = Flushed{vcpu, gva}; }
+  // Something has.
+  void ForgetInvlpg() { flushed_.reset(); }
   // For touch and store; the store itself comes after this.
   std::string CheckTouch(const Case& c, const OpResult& result,
                          Allocations allocations);
@@ -81,8 +89,14 @@ class AccessCheck {
   enum class Bits : uint8_t { kAll, kSome };
   std::string Settle(const Case& c, Bits bits);
 
+  struct Flushed {
+    uint32_t vcpu = 0;
+    Gva gva;
+  };
+
   World* const world_;
   Backend* const backend_;
+  std::optional<Flushed> flushed_;
 };
 
 }  // namespace shadowmmu::testing

@@ -67,6 +67,7 @@ std::string Interpreter::Run(const Op& op) {
   allocations_ = backend_->failed_allocations() == before.failed_allocations
                      ? Allocations::kAllWell
                      : Allocations::kSomeFailed;
+  access_check_.ForgetInvlpg();
   frames_.clear();
   if (!result.broken.empty()) return result.broken;
   if (backend_->generation() != before.generation) world_.NoteInvalidation();
@@ -158,6 +159,7 @@ void Interpreter::NoteEntry(const Op& op, const Before& before,
   }
   if (!result.entered) return;
   vcpu->entered = world_.taint().invalidated();
+  vcpu->rooted = true;
   if (!vcpu->long_mode()) return;
   const Gfn root = ToGfn(Gpa(vcpu->registers.cr3 & 0x000f'ffff'ffff'f000));
   world_.taint().NoteWalk(vcpu->space, std::span(&root, 1));

@@ -60,6 +60,7 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
       return CheckRegisters(op, result);
     case OpKind::kSpace:
       vcpu->space = SpaceOf(op);
+      vcpu->rooted = false;
       return "";
     case OpKind::kEnter:
       return before.in_guest
@@ -79,8 +80,11 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
     default:
       return "";
   }
-  if (!backend_->InGuest(*VcpuOf(op))) return "";
   const Gva gva = GvaOf(op, vcpu->registers);
+  if (vcpu->rooted && vcpu->entered == world_.taint().invalidated()) {
+    access_check_.NoteInvlpg(*VcpuOf(op), gva);
+  }
+  if (!backend_->InGuest(*VcpuOf(op))) return "";
   for (const TlbEntry& entry : backend_->Tlb(*VcpuOf(op))) {
     if (gva - entry.gva < BytesPerEntry(entry.level)) {
       return Say("left ", entry, " cached");
@@ -105,7 +109,11 @@ std::string Interpreter::CheckRegisters(const Op& op, const OpResult& result) {
   const PagingRegisters registers = RegistersOf(op);
   if (result.status.ok()) {
     VcpuModelOf(op)->registers = registers;
-    return "";
+    VcpuModelOf(op)->rooted = false;
+    const uint32_t vcpu = *VcpuOf(op);
+    return backend_->InGuest(vcpu) && !backend_->Tlb(vcpu).empty()
+               ? "left translations cached"
+               : "";
   }
   const bool plain = op.kind() == OpKind::kRegs &&
                      registers.cr3 < (uint64_t{1} << world_.vm().bits);

@@ -172,50 +172,62 @@ class Parser {
     return absl::OkStatus();
   }
 
+  // What one op line has given so far.
+  struct Line {
+    Op op;
+    std::array<bool, kMaxFields> seen{};
+    bool seen_bytes = false;
+  };
+
   absl::Status ParseOp(std::string_view name, std::string_view line) {
     const std::optional<OpKind> kind = KindNamed(name);
     if (!kind) return Error("unknown op", name);
-    const OpShape& shape = ShapeOf(*kind);
-    Op op(*kind);
-    std::array<bool, kMaxFields> seen{};
-    bool seen_bytes = false;
+    Line parsed{.op = Op(*kind)};
     for (std::string_view word = NextWord(line); !word.empty();
          word = NextWord(line)) {
-      const std::optional<KeyValue> pair = SplitKeyValue(word);
-      if (!pair) return Error("expected key=value, found", word);
-      if (shape.has_bytes && pair->key == "bytes") {
-        std::optional<std::vector<uint8_t>> bytes = ParseBytes(pair->value);
-        if (!bytes || seen_bytes) return Error("bad bytes in", word);
-        seen_bytes = true;
-        op.SetBytes(*std::move(bytes));
-        continue;
-      }
-      size_t place = 0;
-      while (place < shape.field_count() &&
-             InfoOf(shape.fields[place]).name != pair->key) {
-        ++place;
-      }
-      if (place == shape.field_count()) {
-        return Error(absl::StrCat(Abseil(name), " has no"), pair->key);
-      }
-      if (seen[place]) return Error("given twice:", pair->key);
-      seen[place] = true;
-      const Field field = shape.fields[place];
-      const std::optional<uint64_t> value =
-          ParseValue(InfoOf(field), pair->value);
-      if (!value) return Error("bad value in", word);
-      op.Set(field, *value);
+      absl::Status status = ParseWord(word, &parsed);
+      if (!status.ok()) return status;
     }
+    const OpShape& shape = ShapeOf(*kind);
     for (size_t i = 0; i < shape.required; ++i) {
-      if (!seen[i]) {
+      if (!parsed.seen[i]) {
         return Error(absl::StrCat(Abseil(name), " needs"),
                      InfoOf(shape.fields[i]).name);
       }
     }
-    if (shape.has_bytes && !seen_bytes) {
+    if (shape.has_bytes && !parsed.seen_bytes) {
       return Error(absl::StrCat(Abseil(name), " needs"), "bytes");
     }
-    stream_.ops.push_back(std::move(op));
+    stream_.ops.push_back(std::move(parsed.op));
+    return absl::OkStatus();
+  }
+
+  absl::Status ParseWord(std::string_view word, Line* line) {
+    const OpShape& shape = ShapeOf(line->op.kind());
+    const std::optional<KeyValue> pair = SplitKeyValue(word);
+    if (!pair) return Error("expected key=value, found", word);
+    if (shape.has_bytes && pair->key == "bytes") {
+      std::optional<std::vector<uint8_t>> bytes = ParseBytes(pair->value);
+      if (!bytes || line->seen_bytes) return Error("bad bytes in", word);
+      line->seen_bytes = true;
+      line->op.SetBytes(*std::move(bytes));
+      return absl::OkStatus();
+    }
+    size_t place = 0;
+    while (place < shape.field_count() &&
+           InfoOf(shape.fields[place]).name != pair->key) {
+      ++place;
+    }
+    if (place == shape.field_count()) {
+      return Error(absl::StrCat(Abseil(shape.name), " has no"), pair->key);
+    }
+    if (line->seen[place]) return Error("given twice:", pair->key);
+    line->seen[place] = true;
+    const Field field = shape.fields[place];
+    const std::optional<uint64_t> value =
+        ParseValue(InfoOf(field), pair->value);
+    if (!value) return Error("bad value in", word);
+    line->op.Set(field, *value);
     return absl::OkStatus();
   }
 

@@ -168,6 +168,16 @@ uint64_t Scene::AnyEntry(unsigned level) {
   return entry ^ uint64_t { 1 } << choices_.Below(64);
 }
 
+Op Scene::AnyRegs(uint64_t vcpu) {
+  Op op(OpKind::kRegs);
+  op.Set(Field::kVcpu, vcpu);
+  op.Set(Field::kMode, choices_.Percent(90) ? mode::kLong : mode::kOff);
+  const uint64_t root =
+      choices_.Percent(92) ? choices_.Of(tables(4)) : AnyGfn();
+  op.Set(Field::kCr3, root << kPageShift);
+  return op.Set(Field::kNxe, choices_.Percent(92) ? 1 : 0);
+}
+
 uint64_t Scene::Wild() {
   const uint64_t power = uint64_t{1} << choices_.Below(64);
   return choices_.Of({0, 1, ~uint64_t{0}, power, power - 1, choices_.Next()});

@@ -49,6 +49,8 @@ class Scene {
   uint64_t AnyEntry(unsigned level);
   // An entry that leads on, as guests have them.
   uint64_t GoodEntry(unsigned level);
+  // Registers for a vCPU that lead somewhere, mostly.
+  Op AnyRegs(uint64_t vcpu);
   // A number at the edges of what 64 bits hold.
   uint64_t Wild();
 

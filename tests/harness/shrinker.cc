@@ -68,7 +68,7 @@ class Shrinker {
     }
   }
 
-  // Whole values first, then single bits off.
+  // Whole values first, then halves, then single bits off.
   void ShrinkField(size_t op, Field field) {
     const auto try_value = [&](uint64_t value) {
       if (value == best_.ops[op].Get(field)) return false;
@@ -77,6 +77,8 @@ class Shrinker {
       return Try(std::move(candidate));
     };
     if (try_value(InfoOf(field).absent) || try_value(0) || try_value(1)) return;
+    while (try_value(best_.ops[op].Get(field) / 2)) {
+    }
     for (uint64_t bit = uint64_t{1} << 63; bit != 0; bit >>= 1) {
       const uint64_t value = best_.ops[op].Get(field);
       if ((value & bit) != 0) try_value(value & ~bit);

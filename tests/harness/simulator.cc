@@ -1,11 +1,13 @@
 #include "tests/harness/simulator.h"
 
 #include <algorithm>
-#include <array>
+#include <iterator>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "tests/harness/choices.h"
+#include "tests/harness/repairs.h"
 #include "tests/harness/scene.h"
 
 namespace shadowmmu::testing {
@@ -22,7 +24,7 @@ constexpr Weight kWeights[] = {
     {OpKind::kEvict, 10},       {OpKind::kPte, 110},
     {OpKind::kWrite, 35},       {OpKind::kCmpxchg, 25},
     {OpKind::kVcpuWrite, 15},   {OpKind::kVcpuCmpxchg, 10},
-    {OpKind::kRead, 5},         {OpKind::kHostPte, 20},
+    {OpKind::kRead, 5},         {OpKind::kHostPte, 30},
     {OpKind::kHostWrite, 8},    {OpKind::kNotifyBegin, 14},
     {OpKind::kNotifyEnd, 3},    {OpKind::kHostUnmap, 8},
     {OpKind::kHostMap, 8},      {OpKind::kHostRetarget, 20},
@@ -51,6 +53,7 @@ class Maker {
     SetScene();
     for (size_t i = 0; i < options_.ops && !choices_.exhausted(); ++i) {
       if (!Repair()) Add(MakeOp(ChooseKind()));
+      TouchAfterInvlpg();
     }
     return std::move(stream_);
   }
@@ -59,10 +62,10 @@ class Maker {
   void ChooseWeights();
   OpKind ChooseKind();
   void SetScene();
-  // Puts back, now and then, something that makes all accesses end the same
-  // way while it is gone. False: it did nothing.
+  // The access that an INVLPG is for.
+  void TouchAfterInvlpg();
+  // False: there was nothing to put back, or not now.
   bool Repair();
-  void NoteDamage(const Op& op);
   void Add(Op op);
   Op MakeOp(OpKind kind);
   // Each makes a family of ops.
@@ -70,7 +73,6 @@ class Maker {
   Op MakeVcpuOp(Op op);
   Op MakeStore(Op op);
   Op MakeHostOp(Op op);
-  Op MakeRegs(uint64_t vcpu);
   Op MakeRegsRaw(Op op);
   // An entry or several, or a part of one, for a table of `level`.
   std::vector<uint8_t> SomeBytes(unsigned level);
@@ -81,11 +83,10 @@ class Maker {
   Choices choices_;
   const SimulatorOptions options_;
   Scene scene_;
+  Repairs repairs_{&scene_, &choices_};
   OpStream stream_;
   std::vector<Weight> weights_;
   uint64_t weight_ = 0;  // of all
-  // What Repair may put back, as the ops that do.
-  std::vector<Op> damage_;
 };
 
 void Maker::ChooseWeights() {
@@ -121,69 +122,22 @@ void Maker::Add(Op op) {
       op.Set(field, value);
     }
   }
-  NoteDamage(op);
+  repairs_.Note(op);
   stream_.ops.push_back(std::move(op));
 }
 
-void Maker::NoteDamage(const Op& op) {
-  switch (op.kind()) {
-    case OpKind::kNotifyBegin:
-      damage_.push_back(Op(OpKind::kNotifyEnd)
-                            .Set(Field::kHost, op.Get(Field::kHost))
-                            .Set(Field::kPages, op.Get(Field::kPages)));
-      break;
-    case OpKind::kSlotDelete:
-    case OpKind::kSlotMove:
-      // A slot that was moved is in the way of itself: then this is refused.
-      for (const Op& slot : scene_.slots()) {
-        if (slot.Get(Field::kId) != op.Get(Field::kId) ||
-            slot.Get(Field::kSpace) != op.Get(Field::kSpace)) {
-          continue;
-        }
-        damage_.push_back(slot);
-        if (op.kind() == OpKind::kSlotDelete) break;
-        damage_.back() = Op(OpKind::kSlotMove)
-                             .Set(Field::kId, slot.Get(Field::kId))
-                             .Set(Field::kGfn, slot.Get(Field::kGfn))
-                             .Set(Field::kSpace, slot.Get(Field::kSpace));
-      }
-      break;
-    case OpKind::kSlotFlags:
-      damage_.push_back(op);
-      damage_.back().Set(Field::kFlags, 0);
-      break;
-    case OpKind::kHostUnmap:
-    case OpKind::kHostRetarget:
-    case OpKind::kHostReadonly:
-      damage_.push_back(Op(OpKind::kHostMap)
-                            .Set(Field::kHost, op.Get(Field::kHost))
-                            .Set(Field::kPages, op.Get(Field::kPages)));
-      break;
-    case OpKind::kVcpuDestroy:
-      damage_.push_back(
-          Op(OpKind::kVcpuCreate).Set(Field::kVcpu, op.Get(Field::kVcpu)));
-      break;
-    case OpKind::kVcpuCreate:
-    case OpKind::kRegsRaw:
-      damage_.push_back(MakeRegs(op.Get(Field::kVcpu)));
-      break;
-    case OpKind::kSpace:
-      damage_.push_back(op);
-      damage_.back().Set(Field::kSpace, 0);
-      break;
-    default:
-      break;
-  }
+void Maker::TouchAfterInvlpg() {
+  const Op& last = stream_.ops.back();
+  if (last.kind() != OpKind::kInvlpg || choices_.Percent(40)) return;
+  Op touch = MakeOp(OpKind::kTouch);
+  touch.Set(Field::kVcpu, last.Get(Field::kVcpu));
+  stream_.ops.push_back(touch.Set(Field::kGva, last.Get(Field::kGva)));
 }
 
 bool Maker::Repair() {
-  if (damage_.empty() || !choices_.Percent(35)) return false;
-  const size_t which = static_cast<size_t>(choices_.Below(damage_.size()));
-  Op op = std::move(damage_[which]);
-  damage_.erase(damage_.begin() + static_cast<std::ptrdiff_t>(which));
-  // Not noted as damage, but for what a new vCPU needs.
-  if (op.kind() == OpKind::kVcpuCreate) NoteDamage(op);
-  stream_.ops.push_back(std::move(op));
+  std::optional<Op> op = repairs_.Take();
+  if (!op) return false;
+  stream_.ops.push_back(*std::move(op));
   return true;
 }
 
@@ -214,7 +168,7 @@ void Maker::SetScene() {
     }
   }
   for (uint64_t vcpu = 0; vcpu < scene_.vm().vcpus; ++vcpu) {
-    stream_.ops.push_back(MakeRegs(vcpu));
+    stream_.ops.push_back(scene_.AnyRegs(vcpu));
   }
 }
 
@@ -282,16 +236,6 @@ Op Maker::MakeSlotOp(OpKind kind) {
   return op;
 }
 
-Op Maker::MakeRegs(uint64_t vcpu) {
-  Op op(OpKind::kRegs);
-  op.Set(Field::kVcpu, vcpu);
-  op.Set(Field::kMode, choices_.Percent(90) ? mode::kLong : mode::kOff);
-  const uint64_t root =
-      choices_.Percent(92) ? choices_.Of(scene_.tables(4)) : scene_.AnyGfn();
-  op.Set(Field::kCr3, root << kPageShift);
-  return op.Set(Field::kNxe, choices_.Percent(92) ? 1 : 0);
-}
-
 Op Maker::MakeRegsRaw(Op op) {
   // Legal registers, with some bits turned round.
   constexpr uint64_t kCr4Bits[] = {4, 5, 7, 12, 17, 20, 21, 22, 24};
@@ -313,7 +257,7 @@ Op Maker::MakeRegsRaw(Op op) {
 Op Maker::MakeVcpuOp(Op op) {
   switch (op.kind()) {
     case OpKind::kRegs:
-      return MakeRegs(op.Get(Field::kVcpu));
+      return scene_.AnyRegs(op.Get(Field::kVcpu));
     case OpKind::kRegsRaw:
       return MakeRegsRaw(std::move(op));
     case OpKind::kVcpuCreate:

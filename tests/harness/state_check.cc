@@ -108,7 +108,7 @@ std::string StateCheck::CheckTranslation(const VcpuModel& vcpu,
   const Gva gva = entry.gva + (page << kPageShift);
   const OracleResult truth = world_->Translate(vcpu, gva, Read());
   if (truth.kind == OracleResult::Kind::kNotModelled) return "";
-  if (world_->Tainted(vcpu, truth.tables)) return "";
+  if (world_->Tainted(vcpu, gva, truth)) return "";
   if (truth.kind != OracleResult::Kind::kTranslated) {
     return Say("the guest's tables do not give ", gva, ": ", truth);
   }
@@ -202,7 +202,7 @@ std::string StateCheck::CheckNoTableWritable(
     if (!entry.rights.writable) continue;
     const OracleResult truth = world_->Translate(model, entry.gva, Read());
     if (truth.kind != OracleResult::Kind::kTranslated ||
-        world_->Tainted(model, truth.tables)) {
+        world_->Tainted(model, entry.gva, truth)) {
       continue;
     }
     const Gfn first = ToGfn(truth.gpa);

@@ -1,32 +1,37 @@
 #include "tests/harness/taint.h"
 
+#include <algorithm>
+
 namespace shadowmmu::testing {
 
 void Taint::NoteWalk(AddressSpace space, std::span<const Gfn> tables) {
-  for (const Gfn gfn : tables) tables_.try_emplace(Table{space, gfn}, 0);
+  for (const Gfn gfn : tables) tables_.try_emplace(Table{space, gfn});
 }
 
-void Taint::NoteUntrapped(absl::FunctionRef<bool(AddressSpace, Gfn)> changed) {
+void Taint::NoteUntrapped(EntryRange entries,
+                          absl::FunctionRef<bool(AddressSpace, Gfn)> changed) {
   ++now_;
   for (auto& [table, tainted] : tables_) {
-    if (changed(table.first, table.second)) tainted = now_;
+    if (!changed(table.first, table.second)) continue;
+    for (unsigned i = entries.first; i <= entries.last; ++i) tainted[i] = now_;
   }
 }
 
-bool Taint::Covers(AddressSpace space, std::span<const Gfn> tables,
+bool Taint::Covers(AddressSpace space, std::span<const WalkedEntry> entries,
                    Time entered) const {
-  for (const Gfn gfn : tables) {
-    const auto it = tables_.find(Table{space, gfn});
-    if (it != tables_.end() && it->second > entered) return true;
-  }
-  return false;
+  return std::any_of(
+      entries.begin(), entries.end(), [&](const WalkedEntry& entry) {
+        const auto table = tables_.find(Table{space, entry.table});
+        if (table == tables_.end()) return false;
+        const auto tainted = table->second.find(entry.index);
+        return tainted != table->second.end() && tainted->second > entered;
+      });
 }
 
 bool Taint::AnyTable(absl::FunctionRef<bool(AddressSpace, Gfn)> is) const {
-  for (const auto& entry : tables_) {
-    if (is(entry.first.first, entry.first.second)) return true;
-  }
-  return false;
+  return std::any_of(tables_.begin(), tables_.end(), [&](const auto& entry) {
+    return is(entry.first.first, entry.first.second);
+  });
 }
 
 }  // namespace shadowmmu::testing

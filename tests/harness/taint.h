@@ -1,10 +1,11 @@
-// Taint: which guest tables changed behind the library's back, so that what it
-// caches of them may rightly differ from what the guest's tables say now.
+// Taint: which entries of guest tables changed behind the library's back, so
+// that what it caches of them may rightly differ from what they say now.
 //
 //  1. A table is a (address space, gfn) that some walk has read. A frame that
 //     no walk has read cannot be cached, and is never tainted.
-//  2. A change with no trap taints it: a host's store, another frame behind it,
-//     or a guest's store through another gfn that shares its memory.
+//  2. A change with no trap taints the entries it touches: a host's store, or a
+//     guest's store through another gfn that shares the memory. Another frame
+//     behind a table taints it wholly.
 //  3. A vCPU is free of all taints from before the last invalidation of
 //     everything, once it has entered the guest after it.
 //
@@ -26,6 +27,18 @@
 
 namespace shadowmmu::testing {
 
+// Entries of one table, both inclusive.
+struct EntryRange {
+  unsigned first = 0;
+  unsigned last = kEntriesPerTable - 1;
+};
+
+// One entry on a walk's way.
+struct WalkedEntry {
+  Gfn table;
+  unsigned index = 0;
+};
+
 class Taint {
  public:
   // A moment in the stream.
@@ -33,23 +46,26 @@ class Taint {
 
   // A walk has read these tables, or may have.
   void NoteWalk(AddressSpace space, std::span<const Gfn> tables);
-  // Taints every table for which `changed` holds.
-  void NoteUntrapped(absl::FunctionRef<bool(AddressSpace, Gfn)> changed);
+  // Taints `entries` of every table for which `changed` holds.
+  void NoteUntrapped(EntryRange entries,
+                     absl::FunctionRef<bool(AddressSpace, Gfn)> changed);
   // Everything is invalid from now on.
   void NoteInvalidation() { invalidated_ = ++now_; }
 
   // What a vCPU that enters the guest now has left behind.
   Time invalidated() const { return invalidated_; }
-  // Is one of `tables` tainted for a vCPU that last entered at `entered`?
-  bool Covers(AddressSpace space, std::span<const Gfn> tables,
+  // Is one of `entries` tainted for a vCPU that last entered at `entered`?
+  bool Covers(AddressSpace space, std::span<const WalkedEntry> entries,
               Time entered) const;
   // Has a walk read a table for which `is` holds?
   bool AnyTable(absl::FunctionRef<bool(AddressSpace, Gfn)> is) const;
 
  private:
   using Table = std::pair<AddressSpace, Gfn>;
+  // When each entry was last tainted; never, if it is not there.
+  using Entries = std::map<unsigned, Time>;
 
-  std::map<Table, Time> tables_;  // when it was last tainted; 0: never
+  std::map<Table, Entries> tables_;
   Time now_ = 0;
   Time invalidated_ = 0;
 };

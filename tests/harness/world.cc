@@ -1,5 +1,7 @@
 #include "tests/harness/world.h"
 
+#include <vector>
+
 #include "src/base/check.h"
 #include "tests/harness/backend.h"
 #include "tests/harness/op_values.h"
@@ -26,8 +28,15 @@ OracleResult World::Translate(const VcpuModel& vcpu, Gva gva,
   return oracle_.Translate(vcpu.registers, vcpu.space, gva, access);
 }
 
-bool World::Tainted(const VcpuModel& vcpu, std::span<const Gfn> tables) const {
-  return taint_.Covers(vcpu.space, tables, vcpu.entered);
+bool World::Tainted(const VcpuModel& vcpu, Gva gva,
+                    const OracleResult& truth) const {
+  std::vector<WalkedEntry> walked;
+  Level level = Level::k512G;
+  for (const Gfn table : truth.tables) {
+    walked.push_back({table, IndexAt(gva, level)});
+    if (level != Level::k4K) level = Below(level);
+  }
+  return taint_.Covers(vcpu.space, walked, vcpu.entered);
 }
 
 bool World::IsIn(AddressSpace space, Gfn gfn, uint32_t frame) const {
@@ -61,7 +70,7 @@ void World::NoteSlot(const Op& op) {
 }
 
 void World::TaintSlot(const SlotSpec& slot) {
-  taint_.NoteUntrapped([&](AddressSpace space, Gfn gfn) {
+  taint_.NoteUntrapped({}, [&](AddressSpace space, Gfn gfn) {
     return space == slot.space && slot.gfns().Contains(gfn);
   });
 }
@@ -75,7 +84,7 @@ void World::NoteChange(const Op& op) {
   host_.Change(op);
   // Read-only memory holds what it held.
   if (op.kind() == OpKind::kHostReadonly) return;
-  taint_.NoteUntrapped([&](AddressSpace space, Gfn gfn) {
+  taint_.NoteUntrapped({}, [&](AddressSpace space, Gfn gfn) {
     const std::optional<Page> page = PageAt(space, gfn);
     return page.has_value() && hvas.Contains(page->hva);
   });
@@ -91,12 +100,15 @@ bool World::NoteEnd(HvaRange hvas) {
   return host_.End(hvas);
 }
 
-void World::NoteStoreTo(uint32_t frame, std::optional<Gfn> seen_through) {
+void World::NoteStoreTo(uint32_t frame, uint64_t offset, size_t bytes,
+                        std::optional<Gfn> seen_through) {
   const bool table = taint_.AnyTable(
       [&](AddressSpace space, Gfn gfn) { return IsIn(space, gfn, frame); });
-  if (!table) return;
+  if (!table || bytes == 0) return;
   ++tables_;
-  taint_.NoteUntrapped([&](AddressSpace space, Gfn gfn) {
+  const EntryRange entries{static_cast<unsigned>(offset / 8),
+                           static_cast<unsigned>((offset + bytes - 1) / 8)};
+  taint_.NoteUntrapped(entries, [&](AddressSpace space, Gfn gfn) {
     return gfn != seen_through && IsIn(space, gfn, frame);
   });
 }
@@ -104,7 +116,7 @@ void World::NoteStoreTo(uint32_t frame, std::optional<Gfn> seen_through) {
 void World::NoteHostStore(uint32_t frame, uint64_t offset,
                           std::span<const std::byte> bytes) {
   host_.Write(frame, offset, bytes);
-  NoteStoreTo(frame, std::nullopt);
+  NoteStoreTo(frame, offset, bytes.size(), std::nullopt);
 }
 
 void World::NoteGuestStore(AddressSpace space, Gpa gpa,
@@ -112,7 +124,7 @@ void World::NoteGuestStore(AddressSpace space, Gpa gpa,
   const std::optional<Page> page = PageAt(space, ToGfn(gpa));
   SMMU_CHECK(page.has_value() && page->backing.has_value());
   host_.Write(page->backing->frame, PageOffset(gpa), bytes);
-  NoteStoreTo(page->backing->frame, ToGfn(gpa));
+  NoteStoreTo(page->backing->frame, PageOffset(gpa), bytes.size(), ToGfn(gpa));
 }
 
 void World::NoteEntryBits(AddressSpace space, Gpa entry, uint64_t bits) {

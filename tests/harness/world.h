@@ -33,6 +33,7 @@ struct VcpuModel {
   PagingRegisters registers;
   AddressSpace space = AddressSpace::kNormal;
   Taint::Time entered = 0;  // Taint::invalidated() at its last entry
+  bool rooted = false;      // entered since registers or space last changed
 
   bool long_mode() const {
     return (registers.efer & efer::kLongModeActive) != 0;
@@ -72,7 +73,8 @@ class World {
   // What `access` at `gva` comes to for a vCPU.
   OracleResult Translate(const VcpuModel& vcpu, Gva gva,
                          const Access& access) const;
-  bool Tainted(const VcpuModel& vcpu, std::span<const Gfn> tables) const;
+  // Did a walk of `gva` that came to `truth` read a tainted entry?
+  bool Tainted(const VcpuModel& vcpu, Gva gva, const OracleResult& truth) const;
   // Changes whenever slots, mappings or ranges in progress do.
   uint64_t layout() const { return layout_; }
   // Changes whenever `layout` does, and when a guest table may have.
@@ -97,7 +99,8 @@ class World {
 
  private:
   bool IsIn(AddressSpace space, Gfn gfn, uint32_t frame) const;
-  void NoteStoreTo(uint32_t frame, std::optional<Gfn> seen_through);
+  void NoteStoreTo(uint32_t frame, uint64_t offset, size_t bytes,
+                   std::optional<Gfn> seen_through);
   void TaintSlot(const SlotSpec& slot);
 
   const VmShape vm_;

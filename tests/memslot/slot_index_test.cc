@@ -20,7 +20,6 @@ struct Item {
   uint64_t key;
   uint64_t end;
   uint32_t id;
-  friend bool operator==(const Item&, const Item&) = default;
 };
 
 // An index and what it should hold.

@@ -160,7 +160,7 @@ TEST_F(SlotState, TheCallbackMayEmptyTheHead) {
 
 // Every shadow page of one guest table counts: there may be one for each level,
 // each rights, and each generation that was not reclaimed yet.
-TEST_F(SlotState, DISABLED_MoreThan65535ShadowPagesOfOneTableAreCounted) {
+TEST_F(SlotState, MoreThan65535ShadowPagesOfOneTableAreCounted) {
   constexpr uint32_t kPages = 70'000;
   const Gfn gfn(2000);
   for (uint32_t i = 0; i < kPages; ++i) Track(gfn);
