@@ -1,7 +1,5 @@
 #include "bench/replay/invalidator.h"
 
-#include <algorithm>
-
 namespace shadowmmu::replay {
 
 absl::Status Invalidator::Invalidate(uint64_t now) {
@@ -48,8 +46,7 @@ absl::Status Invalidator::ReclaimSome() {
   const ReclaimResult result = mmu_->ReclaimObsolete(options_.reclaim_budget);
   const Nanoseconds time = watch.elapsed();
   one.reclaim += time;
-  one.longest_reclaim = std::max(one.longest_reclaim, time);
-  ++one.reclaim_calls;
+  reclaim_calls_.Add(static_cast<uint64_t>(time.count()));
   one.reclaimed_pages += result.pages;
   reclaiming_ = result.more;
   if (checker_ == nullptr) return absl::OkStatus();

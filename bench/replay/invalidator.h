@@ -27,6 +27,7 @@
 #include "bench/replay/checker.h"
 #include "bench/replay/fault_log.h"
 #include "bench/replay/peaks.h"
+#include "bench/replay/samples.h"
 #include "bench/replay/stop_watch.h"
 #include "bench/replay/virtual_cpu.h"
 #include "shadowmmu/mmu.h"
@@ -41,8 +42,6 @@ struct Invalidation {
   Nanoseconds stall{};
   Nanoseconds reentry{};
   Nanoseconds reclaim{};
-  Nanoseconds longest_reclaim{};  // the longest single call
-  uint64_t reclaim_calls = 0;
   uint64_t reclaimed_pages = 0;
   size_t window = 0;  // of the FaultLog
 };
@@ -76,6 +75,8 @@ class Invalidator {
   absl::Status ReclaimRest();
 
   const std::vector<Invalidation>& done() const { return done_; }
+  // Nanoseconds of each call of ReclaimObsolete.
+  const Samples& reclaim_calls() const { return reclaim_calls_; }
 
  private:
   const Options options_;
@@ -86,6 +87,7 @@ class Invalidator {
   Checker* const checker_;
   bool reclaiming_ = false;
   std::vector<Invalidation> done_;
+  Samples reclaim_calls_;
 };
 
 }  // namespace shadowmmu::replay

@@ -189,6 +189,7 @@ Results Replay::TakeResults(const TraceReader& trace) const {
   for (const Invalidation& one : invalidator_.done()) {
     results.invalidations.push_back({one, log_.window(one.window)});
   }
+  results.reclaim_calls = invalidator_.reclaim_calls();
   for (const SlotChange& one : churn_.done()) {
     results.slot_changes.push_back({one, log_.window(one.window)});
   }

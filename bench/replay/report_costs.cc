@@ -66,11 +66,6 @@ Samples Reclaims(R r) {
     return Count(i.reclaim);
   });
 }
-Samples LongestReclaims(R r) {
-  return Each(r, [](const Invalidation& i, const FaultLog::Window&) {
-    return Count(i.longest_reclaim);
-  });
-}
 Samples RefaultCounts(R r) {
   return EachWhole(r,
                    [](const FaultLog::Window& w) { return w.refaults.count; });
@@ -135,11 +130,12 @@ const Field kFields[] = {
     {kInvalidations, "reclaim_ns_per_spte",
      "all reclaims by all sptes mapped, mean",
      [](R r) { return PerMapped(r, Reclaims(r)); }},
-    {kInvalidations, "reclaim_call_ns_median",
-     "longest single call of an invalidation, median",
-     [](R r) { return Of(LongestReclaims(r).median()); }},
-    {kInvalidations, "reclaim_call_ns_max", "longest single call of all",
-     [](R r) { return Of(LongestReclaims(r).max()); }},
+    {kInvalidations, "reclaim_calls", "calls of ReclaimObsolete, all together",
+     [](R r) { return IfInvalidated(r, r.reclaim_calls.count()); }},
+    {kInvalidations, "reclaim_call_ns_median", "ns of one such call, median",
+     [](R r) { return Of(r.reclaim_calls.median()); }},
+    {kInvalidations, "reclaim_call_ns_max", "ns of one such call, most",
+     [](R r) { return Of(r.reclaim_calls.max()); }},
     {kInvalidations, "refault_windows",
      "windows of --invalidate-every accesses that were not cut short",
      [](R r) { return IfInvalidated(r, RefaultCounts(r).count()); }},

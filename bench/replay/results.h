@@ -58,6 +58,7 @@ struct Results {
   Peaks peaks;
   ChainCensus chains;
   std::vector<Measured> invalidations;
+  Samples reclaim_calls;  // ns
   std::vector<Replaced> slot_changes;
 
   uint64_t checked_accesses = 0;

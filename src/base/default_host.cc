@@ -16,6 +16,13 @@ constexpr size_t kHugePage = size_t{2} << 20;
 // From here on memory comes from mmap: it is not resident before it is touched.
 constexpr size_t kMapThreshold = size_t{128} << 10;
 
+// An hva of this host is an address of this process.
+template <typename T>
+T* PointerTo(Hva hva) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): this is the one place.
+  return reinterpret_cast<T*>(hva.value());
+}
+
 void* Map(size_t bytes, int flags) {
   void* memory =
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
@@ -42,7 +49,7 @@ void* MapAligned(size_t bytes) {
 
 template <typename T>
 ExchangeResult Exchange(Hva hva, uint64_t* expected, uint64_t desired) {
-  std::atomic_ref<T> memory(*reinterpret_cast<T*>(hva.value()));
+  std::atomic_ref<T> memory(*PointerTo<T>(hva));
   auto held = static_cast<T>(*expected);
   if (held == *expected &&
       memory.compare_exchange_strong(held, static_cast<T>(desired))) {
@@ -54,7 +61,7 @@ ExchangeResult Exchange(Hva hva, uint64_t* expected, uint64_t desired) {
 
 template <typename T>
 void AtomicRead(Hva hva, std::byte* out) {
-  const T value = std::atomic_ref<T>(*reinterpret_cast<T*>(hva.value())).load();
+  const T value = std::atomic_ref<T>(*PointerTo<T>(hva)).load();
   std::memcpy(out, &value, sizeof(T));
 }
 
@@ -62,7 +69,7 @@ template <typename T>
 void AtomicWrite(Hva hva, const std::byte* bytes) {
   T value;
   std::memcpy(&value, bytes, sizeof(T));
-  std::atomic_ref<T>(*reinterpret_cast<T*>(hva.value())).store(value);
+  std::atomic_ref<T>(*PointerTo<T>(hva)).store(value);
 }
 
 }  // namespace
@@ -124,8 +131,7 @@ bool DefaultHost::TryRead(Hva hva, std::span<std::byte> out) {
   } else if (out.size() == 4 && hva.value() % 4 == 0) {
     AtomicRead<uint32_t>(hva, out.data());
   } else {
-    std::memcpy(out.data(), reinterpret_cast<const void*>(hva.value()),
-                out.size());
+    std::memcpy(out.data(), PointerTo<const void>(hva), out.size());
   }
   return true;
 }
@@ -136,8 +142,7 @@ bool DefaultHost::TryWrite(Hva hva, std::span<const std::byte> bytes) {
   } else if (bytes.size() == 4 && hva.value() % 4 == 0) {
     AtomicWrite<uint32_t>(hva, bytes.data());
   } else {
-    std::memcpy(reinterpret_cast<void*>(hva.value()), bytes.data(),
-                bytes.size());
+    std::memcpy(PointerTo<void>(hva), bytes.data(), bytes.size());
   }
   return true;
 }

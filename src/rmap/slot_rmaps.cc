@@ -28,7 +28,8 @@ absl::StatusOr<std::shared_ptr<SlotRmaps>> SlotRmaps::Create(Host& host,
   auto* raw = new (std::nothrow) SlotRmaps(host, gfns, serial);
   if (raw == nullptr) return absl::ResourceExhaustedError("slot: no memory");
   std::shared_ptr<SlotRmaps> rmaps(raw);
-  const uint64_t chunk_bytes = rmaps->chunk_count() * sizeof(std::atomic<RmapChunk*>);
+  const uint64_t chunk_bytes =
+      rmaps->chunk_count() * sizeof(std::atomic<RmapChunk*>);
   const uint64_t gigabyte_bytes =
       rmaps->gigabyte_count() * sizeof(GigabyteRecord);
   rmaps->chunks_ =
