@@ -86,7 +86,8 @@ absl::StatusOr<TraceReader::Next> TraceReader::NextLine(
     if (absl::StartsWith(*line, "==")) return Next::kLine;
     return absl::InvalidArgumentError(absl::StrCat(
         "line ", counts_.lines + 1, ": the trace ends within a line: \"",
-        absl::CHexEscape(line->substr(0, 60)), "\""));
+        absl::CHexEscape(line->substr(0, 60)),
+        "\" (without that line, --allow-truncated would play the rest)"));
   }
 }
 
@@ -108,7 +109,7 @@ absl::Status TraceReader::Refill() {
 
 absl::Status TraceReader::JudgeEnd() const {
   if (counts_.accesses() == 0) {
-    return At(counts_.lines,
+    return At(std::max<uint64_t>(counts_.lines, 1),
               absl::InvalidArgumentError(
                   "the trace ends and has no access in it (was it made with "
                   "--tool=lackey --trace-mem=yes?)"));

@@ -31,7 +31,7 @@ constexpr Weight kWeights[] = {
     {OpKind::kHostReadonly, 8}, {OpKind::kAge, 12},
     {OpKind::kTestAge, 4},      {OpKind::kBump, 14},
     {OpKind::kReclaim, 24},     {OpKind::kInvalidate, 8},
-    {OpKind::kSlotCreate, 30},  {OpKind::kSlotDelete, 12},
+    {OpKind::kSlotCreate, 18},  {OpKind::kSlotDelete, 12},
     {OpKind::kSlotMove, 6},     {OpKind::kSlotFlags, 8},
     {OpKind::kVcpuCreate, 12},  {OpKind::kVcpuDestroy, 3},
     {OpKind::kRegs, 16},        {OpKind::kRegsRaw, 4},
