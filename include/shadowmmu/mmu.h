@@ -148,8 +148,9 @@ class Mmu {
 
   // ---- Stores that the hypervisor emulates ----
   // The library performs the store itself, and zaps what it changes of the
-  // guest tables that are shadowed. Use these for every emulated store of a
-  // guest, and for devices that write guest memory.
+  // guest tables that are shadowed. Memory that the Host's Try call refuses is
+  // a kMemoryFault: make it present, and try again. Use these for every
+  // emulated store of a guest, and for devices that write guest memory.
 
   // Writes `bytes` at `gpa`; may cross pages (it is then not atomic, and the
   // outcome tells of the first page that refused; what came before it is

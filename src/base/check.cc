@@ -8,6 +8,7 @@
 #include <sstream>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "shadowmmu/check_handler.h"
 
@@ -62,12 +63,11 @@ CheckFailure::CheckFailure(const char* file, int line, std::string* what)
     : CheckFailure(file, line, std::unique_ptr<std::string>(what)->c_str()) {}
 
 CheckFailure::~CheckFailure() {
-  std::string text = message_->text.str();
+  const std::string text = message_->text.str();
+  const auto bare = absl::string_view(text).substr(0, message_->bare_length);
+  const auto more = absl::string_view(text).substr(message_->bare_length);
   // One blank between the condition and what the caller had to say.
-  if (text.size() > message_->bare_length) {
-    text.insert(message_->bare_length, " ");
-  }
-  ReportAndAbort(text);
+  ReportAndAbort(more.empty() ? text : absl::StrCat(bare, " ", more));
 }
 
 std::ostream& CheckFailure::stream() { return message_->text; }

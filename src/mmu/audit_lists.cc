@@ -75,6 +75,7 @@ uint64_t AuditLists::CollectList(RmapHead head, OwnerTag owner,
     Note(head.single(), key);
     return 1;
   }
+  if (head.descriptor() == 0) Violation(report_, 2, key, " is a chain of none");
   uint64_t entries = 0;
   const uint64_t most = vm_.lists.descriptors().in_use();
   uint64_t seen = 0;

@@ -24,10 +24,18 @@ std::optional<FaultOutcome> Walk(Vm& vm, VcpuState& vcpu,
                             .space = vcpu.space,
                             .mode = vcpu.paging,
                             .physical_bits = vm.config.guest_physical_bits};
+  const uint64_t sequence = vm.memory.sequence();
   std::optional<FaultOutcome> bad = WalkGuest(context, gva, access, walk);
-  if (bad && walk->refused &&
-      vm.host.Resolve(walk->refused->hva, walk->refused->type).ok()) {
+  if (!bad || !walk->refused) return bad;
+  const GuestWalk::Refusal refused = *walk->refused;
+  if (vm.host.Resolve(refused.hva, refused.type).ok()) {
     bad = WalkGuest(context, gva, access, walk);
+    if (!bad || !walk->refused) return bad;
+  }
+  // While the range is being changed, a refusal is not the last word.
+  if (vm.memory.Blocks({refused.hva, sizeof(uint64_t)}) ||
+      vm.memory.sequence() != sequence) {
+    return FaultOutcome::Retry();
   }
   return bad;
 }

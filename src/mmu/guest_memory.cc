@@ -39,7 +39,8 @@ TouchResult GuestMemory::CompareExchange(const Section&, Hva hva, unsigned size,
 HvaRange GuestMemory::WholePages(HvaRange hvas) {
   const Hva begin(hvas.begin.value() & ~kPageOffsetMask);
   const Hva last((hvas.end() - 1).value() | kPageOffsetMask);
-  return {begin, last - begin + 1};
+  const uint64_t bytes = last - begin + 1;  // 0: all of the address space
+  return {begin, bytes == 0 ? ~uint64_t{0} : bytes};
 }
 
 void GuestMemory::Block(HvaRange hvas) {

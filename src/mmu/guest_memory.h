@@ -62,7 +62,8 @@ class GuestMemory {
 
   // Both take the pages that the range touches. Block cannot fail: a host's
   // notifier has no way to give up. Beyond kMaxRanges at once, everything is
-  // blocked until there are fewer.
+  // blocked until there are fewer; an Unblock of what was never blocked cannot
+  // be told from a right one then.
   void Block(HvaRange hvas);
   // InvalidArgument: no such range is blocked.
   absl::Status Unblock(HvaRange hvas);

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -176,11 +177,17 @@ Translation VcpuMmu::Translate(Gva gva, const Access& access) {
 }
 
 void VcpuMmu::Invlpg(Gva gva) {
+  CheckOutside(*state_, "Invlpg");
   state_->requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
   if (!state_->paging.Canonical(gva)) return;
   // Without a root there is no way to the pages that the next one may find
   // again. If none can be had, there is nothing to enter the guest with either.
-  if (LoadRoot(vm_, *state_).has_value()) return;
+  std::optional<FaultOutcome> bad;
+  for (int i = 0; i < kMaxEntries; ++i) {
+    bad = LoadRoot(vm_, *state_);
+    if (!bad || bad->kind != FaultOutcome::Kind::kRetry) break;
+  }
+  if (bad) return;
   VmLock held(vm_);
   if (!RootUsable(vm_, *state_)) return;
   const SpteRef page = FindGuestPage(vm_, *state_, gva);

@@ -101,6 +101,7 @@ class SlotSteps : public ::testing::Test {
   struct Look {
     bool found = false;    // by Mmu::FindSlot
     bool invalid = false;  // it is there, and INVALID
+    bool dying = false;    // its rmaps are remove-only
     uint64_t sptes = 0;    // on its rmaps
     friend bool operator==(const Look&, const Look&) = default;
   };
@@ -110,6 +111,7 @@ class SlotSteps : public ::testing::Test {
     const auto slot = reader.table().FindById(kNormal, id);
     return {.found = mmu_->FindSlot(kNormal, id).has_value(),
             .invalid = slot != nullptr && !slot->live(),
+            .dying = slot != nullptr && slot->rmaps->remove_only(),
             .sptes = slot == nullptr ? 0 : slot->rmaps->leaf_sptes()};
   }
   // What is seen of the slot at the kick for its invalidation, at the flush,
@@ -149,11 +151,11 @@ TEST_F(SlotSteps, ASlotThatIsDeletedIsInvalidWhileItsSptesAreOnItsRmaps) {
       LookDuring([this] { return mmu_->DeleteSlot(kNormal, kGoing); });
   ASSERT_FALSE(looks.kick.empty());
   EXPECT_EQ(looks.kick.front(),
-            (Look{.found = false, .invalid = true, .sptes = 1}))
+            (Look{.found = false, .invalid = true, .dying = true, .sptes = 1}))
       << "the first step is the publication as INVALID";
   ASSERT_FALSE(looks.flush.empty());
   EXPECT_EQ(looks.flush.back(),
-            (Look{.found = false, .invalid = true, .sptes = 0}))
+            (Look{.found = false, .invalid = true, .dying = true, .sptes = 0}))
       << "it is there, for notifiers to find, until all is flushed";
   EXPECT_TRUE(looks.staying.front().found);
   EXPECT_FALSE(mmu_->FindSlot(kNormal, kGoing).has_value());
@@ -166,7 +168,7 @@ TEST_F(SlotSteps, ASlotThatMovesIsInvalidInBetween) {
       [this] { return mmu_->MoveSlot(kNormal, kGoing, kElsewhere); });
   ASSERT_FALSE(looks.kick.empty());
   EXPECT_EQ(looks.kick.front(),
-            (Look{.found = false, .invalid = true, .sptes = 1}));
+            (Look{.found = false, .invalid = true, .dying = true, .sptes = 1}));
   EXPECT_EQ(looks.flush.back().sptes, 0u);
   EXPECT_EQ(mmu_->FindSlot(kNormal, kGoing)->base, kElsewhere);
   LeaveAll();

@@ -107,6 +107,8 @@ TEST_F(SlotState, WhatAnOlderEpochLeftReadsAsEmpty) {
   RmapChunk* const chunk = rmaps_->Chunk(gfn, kEpoch);
   chunk->write_track[3] = 9;
   chunk->tracked_tables = 9;
+  rmaps_->ForEachGigabyte(
+      kEpoch, [](Gfn, GigabyteRecord& record) { record.tracked_tables = 9; });
   rmaps_->CountAdded(3);
 
   EXPECT_EQ(rmaps_->PeekChunk(gfn, kEpoch), chunk);
@@ -117,6 +119,8 @@ TEST_F(SlotState, WhatAnOlderEpochLeftReadsAsEmpty) {
   rmaps_->ForEachGigabyte(kEpoch + 1,
                           [](Gfn, GigabyteRecord&) { FAIL() << "stale"; });
   EXPECT_FALSE(rmaps_->AnyTracked(gfn + 3, Level::k4K, kEpoch + 1));
+  EXPECT_FALSE(rmaps_->AnyTracked(gfn, Level::k2M, kEpoch + 1));
+  EXPECT_FALSE(rmaps_->AnyTracked(gfn, Level::k1G, kEpoch + 1));
   for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
     EXPECT_TRUE(Head(gfn, level, kEpoch + 1).empty()) << level;
   }
