@@ -4,6 +4,7 @@
 //   shadowmmu_simulate --seeds 1..10000 --ops 500 --jobs 2
 //   shadowmmu_simulate --print 42            the stream of a seed, as text
 //   shadowmmu_simulate --file tests/regression/x.ops
+//   shadowmmu_simulate --smoke               a few seeds: it runs
 //
 // A seed that fails is made small, printed, and written to <seed>.ops in the
 // working directory. Its last line is "<N> seeds, <M> failures"; it exits with
@@ -93,6 +94,11 @@ bool SetFlag(std::string_view name, std::string_view value, Flags* flags) {
 bool ParseFlags(int argc, char** argv, Flags* flags) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
+    if (word == "--smoke") {
+      flags->last = flags->first + 4;
+      flags->options.ops = 100;
+      continue;
+    }
     const size_t equals = word.find('=');
     if (equals != std::string_view::npos) {
       if (!SetFlag(word.substr(0, equals), word.substr(equals + 1), flags)) {
@@ -208,7 +214,7 @@ int Main(int argc, char** argv) {
   Flags flags;
   if (!ParseFlags(argc, argv, &flags)) {
     std::cerr << "usage: shadowmmu_simulate [--seeds A..B] [--ops N] "
-                 "[--jobs N] [--print SEED] [--file F.ops]\n";
+                 "[--jobs N] [--print SEED] [--file F.ops] [--smoke]\n";
     return kExitUsage;
   }
   if (flags.print) {
