@@ -26,6 +26,16 @@ bool HasRoom(Vm& vm, const Needs& needs)
          vm.lists.descriptors().available() >= needs.descriptors;
 }
 
+// What growing cannot help: tables, and descriptors at their limit. A pool that
+// is short because others took from it while it grew is grown again.
+bool NeedsEviction(Vm& vm, const Needs& needs)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const auto& descriptors = vm.lists.descriptors();
+  return vm.arena.free_tables() < needs.tables ||
+         (descriptors.available() < needs.descriptors &&
+          descriptors.at_limit());
+}
+
 // Zaps the oldest pages that are no roots until `enough()` holds. False: there
 // are no more.
 template <typename Enough>
@@ -97,7 +107,7 @@ bool MakeRoom(Vm& vm, VmLock& held, const Needs& needs) {
     if (!grown) return false;
     const bool evicted = Evict(vm, [&] {
       vm.lock.AssertHeld();
-      return HasRoom(vm, needs);
+      return !NeedsEviction(vm, needs);
     });
     if (!evicted) return false;
   }

@@ -58,7 +58,6 @@ class Spte {
                   ((bits_ & pte::kUser) != 0 ? Rights::kUser : 0) |
                   ((bits_ & pte::kNoExecute) == 0 ? Rights::kExecute : 0));
   }
-  constexpr Spte WithoutWrite() const { return Spte(bits_ & ~pte::kWritable); }
 
   friend constexpr bool operator==(Spte, Spte) = default;
 
