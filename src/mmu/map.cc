@@ -96,19 +96,7 @@ TableIndex Mapper::Descend(SpteRef ref, FlushObligation& flush) {
   const PageRole role =
       indirect ? parent.Child(PageKind::kIndirect, walk_.At(level).through)
                : parent.Child(PageKind::kDirect, GuestRights());
-  const Spte spte = vm_.arena.Load(ref);
-  if (spte.present() && !spte.leaf(level)) {
-    const TableIndex child = vm_.arena.TableAt(vm_.format.TableOf(spte));
-    const ShadowPage& page = vm_.arena.Page(child);
-    if (page.gfn == gfn && page.role == role &&
-        page.mmu_valid_gen == vm_.generations.mmu_valid_gen) {
-      return child;
-    }
-  }
-  DropEntry(vm_, ref, flush);
-  const TableIndex child = FindOrMakePage(vm_, gfn, role, flush);
-  LinkTable(vm_, ref, child);
-  return child;
+  return EnsureChild(vm_, ref, gfn, role, flush);
 }
 
 MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {

@@ -33,6 +33,23 @@ TableIndex FindOrMakePage(Vm& vm, Gfn gfn, PageRole role,
   return made;
 }
 
+TableIndex EnsureChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
+                       FlushObligation& flush) {
+  const Spte spte = vm.arena.Load(ref);
+  if (spte.present() && !spte.leaf(vm.arena.Page(ref.table()).role.level())) {
+    const TableIndex child = vm.arena.TableAt(vm.format.TableOf(spte));
+    const ShadowPage& page = vm.arena.Page(child);
+    if (page.gfn == gfn && page.role == role &&
+        page.mmu_valid_gen == vm.generations.mmu_valid_gen) {
+      return child;
+    }
+  }
+  DropEntry(vm, ref, flush);
+  const TableIndex child = FindOrMakePage(vm, gfn, role, flush);
+  LinkTable(vm, ref, child);
+  return child;
+}
+
 void UnmakePage(Vm& vm, TableIndex table, FlushObligation& flush) {
   const ShadowPage& page = vm.arena.Page(table);
   DropEntries(vm, table, flush);

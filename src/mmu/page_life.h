@@ -29,6 +29,12 @@ TableIndex FindOrMakePage(Vm& vm, Gfn gfn, PageRole role,
                           FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
+// The same, linked under entry `ref`. What is linked there stays only if it is
+// that very page: same gfn, same role, current.
+TableIndex EnsureChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
+                       FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
 // Ends an active page: entries, parents, tracking, hash. The table may be freed
 // once the flush is paid, and once it is no root.
 void UnmakePage(Vm& vm, TableIndex table, FlushObligation& flush)
