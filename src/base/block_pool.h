@@ -37,6 +37,7 @@ class BlockPool {
   BlockPool(Host& host, uint32_t max_objects, unsigned block_shift)
       : host_(host),
         block_shift_(block_shift),
+        index_mask_((uint32_t{1} << block_shift) - 1),
         max_blocks_((uint64_t{max_objects} + block_size()) >> block_shift) {
     SMMU_CHECK_GE(max_blocks_, 1u);
   }
@@ -60,12 +61,12 @@ class BlockPool {
   T& operator[](uint32_t index) {
     SMMU_DCHECK_NE(index, 0u);
     SMMU_DCHECK_LT(index >> block_shift_, blocks_);
-    return directory_[index >> block_shift_][index & (block_size() - 1)];
+    return directory_[index >> block_shift_][index & index_mask_];
   }
   const T& operator[](uint32_t index) const {
     SMMU_DCHECK_NE(index, 0u);
     SMMU_DCHECK_LT(index >> block_shift_, blocks_);
-    return directory_[index >> block_shift_][index & (block_size() - 1)];
+    return directory_[index >> block_shift_][index & index_mask_];
   }
 
   // Whether the index names memory of the pool, in use or not.
@@ -122,11 +123,12 @@ class BlockPool {
   }
 
  private:
-  uint32_t block_size() const { return uint32_t{1} << block_shift_; }
+  uint32_t block_size() const { return index_mask_ + 1; }
   uint64_t block_bytes() const { return uint64_t{block_size()} * sizeof(T); }
 
   Host& host_;
   const unsigned block_shift_;
+  const uint32_t index_mask_;
   const uint64_t max_blocks_;
   T** directory_ = nullptr;
   uint64_t blocks_ = 0;

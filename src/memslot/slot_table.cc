@@ -70,18 +70,14 @@ std::unique_ptr<const SlotTable> SlotTable::Replacing(
   return table;
 }
 
-const Memslot* SlotCache::Find(const SlotTable& table, AddressSpace space,
-                               Gfn gfn) {
-  if (slot_ != nullptr && generation_ == table.generation() &&
-      space_ == space && slot_->Contains(gfn)) {
-    return slot_;
+const Memslot* SlotCache::FindSlow(const SlotTable& table, AddressSpace space,
+                                   Gfn gfn) {
+  if (generation_ != table.generation()) {
+    generation_ = table.generation();
+    place_.fill(nullptr);
   }
   const Memslot* slot = table.Find(space, gfn);
-  if (slot != nullptr) {
-    generation_ = table.generation();
-    space_ = space;
-    slot_ = slot;
-  }
+  if (slot != nullptr) place_[PlaceOf(gfn)] = slot;
   return slot;
 }
 

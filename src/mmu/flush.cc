@@ -22,8 +22,7 @@ VcpuSet Request(Vm& vm, uint32_t requests)
 
 }  // namespace
 
-void FlushObligation::Pay(Vm& vm) {
-  if (!owed_) return;
+void FlushObligation::PayNow(Vm& vm) {
   owed_ = false;
   ++vm.counters.tlb_flushes;
   const VcpuSet in_guest = Request(vm, request::kFlushTlb);

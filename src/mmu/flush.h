@@ -30,9 +30,13 @@ class FlushObligation {
   void Owe() { owed_ = true; }
   bool owed() const { return owed_; }
   // Does nothing if nothing is owed.
-  void Pay(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+  void Pay(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+    if (owed_) PayNow(vm);
+  }
 
  private:
+  void PayNow(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
   bool owed_ = false;
 };
 

@@ -18,13 +18,30 @@ bool AnyObsolete(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
          vm.arena.Page(oldest).mmu_valid_gen != vm.generations.mmu_valid_gen;
 }
 
+// Whether a CPU may still be walking an obsolete page. One that is in the guest
+// and has not served the request that every bump leaves may: its root is
+// obsolete. The others have a current one, or must load one before they enter.
+bool AnyCpuInObsoletePages(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  for (const VcpuState* vcpu : vm.vcpus) {
+    if (vcpu == nullptr) continue;
+    if (vcpu->mode.load(std::memory_order_seq_cst) == VcpuMode::kInGuest &&
+        (vcpu->requests.load(std::memory_order_seq_cst) &
+         request::kReloadRoot) != 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
 // Zaps up to `budget` obsolete pages in one hold of the lock; ends early when
 // others wait.
 uint64_t ReclaimBatch(Vm& vm, uint64_t budget)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   ZapBatch batch;
+  const Clearing clearing =
+      AnyCpuInObsoletePages(vm) ? Clearing::kExchange : Clearing::kStore;
   while (batch.zapped() < budget && AnyObsolete(vm)) {
-    batch.Zap(vm, vm.pages.oldest());
+    batch.Zap(vm, vm.pages.oldest(), clearing);
     if (batch.zapped() % kPagesBetweenBreaks == 0 && vm.lock.Contended()) {
       break;
     }

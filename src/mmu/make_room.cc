@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "src/mmu/zap.h"
-#include "src/rmap/pte_lists.h"
 
 namespace shadowmmu {
 namespace {
@@ -11,19 +10,6 @@ namespace {
 // Evicting a few more than are needed saves flushes.
 uint32_t EvictionBatch(const Vm& vm) {
   return std::clamp(vm.config.table_capacity / 16, 1u, 32u);
-}
-
-bool HasRoom(Vm& vm, const Needs& needs)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  // Of translations and place arrays there are as many as tables when their
-  // pools are at their limit: a table that is free has its own.
-  const auto& translations = vm.arena.translations();
-  const auto& places = vm.lists.back_references().pool();
-  return vm.arena.free_tables() >= needs.tables &&
-         (translations.available() >= needs.translations ||
-          translations.at_limit()) &&
-         (places.available() >= needs.place_arrays || places.at_limit()) &&
-         vm.lists.descriptors().available() >= needs.descriptors;
 }
 
 // What growing cannot help: tables, and descriptors at their limit. A pool that
@@ -77,15 +63,7 @@ bool Grow(Vm& vm, VmLock& held, uint32_t count, PoolOf pool_of)
 
 }  // namespace
 
-Needs NeedsOfFault(uint32_t tables) {
-  const uint32_t adds = tables + 1;  // a link each, and one leaf
-  return {.tables = tables,
-          .translations = tables,
-          .descriptors = adds * PteLists::kAddDescriptors,
-          .place_arrays = adds * PteLists::kAddPlaceArrays};
-}
-
-bool MakeRoom(Vm& vm, VmLock& held, const Needs& needs) {
+bool MakeRoomSlow(Vm& vm, VmLock& held, const Needs& needs) {
   // Growing drops the lock, and others may take what is there: hence a loop. It
   // ends, because every round adds a block, evicts, or gives up.
   while (!HasRoom(vm, needs)) {

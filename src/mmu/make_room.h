@@ -16,6 +16,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "src/mmu/vm.h"
+#include "src/rmap/pte_lists.h"
 
 namespace shadowmmu {
 
@@ -29,11 +30,36 @@ struct Needs {
 
 // For a fault that makes at most `tables` new pages: each may be linked, and
 // one leaf be put on an rmap.
-Needs NeedsOfFault(uint32_t tables);
+constexpr Needs NeedsOfFault(uint32_t tables) {
+  const uint32_t adds = tables + 1;  // a link each, and one leaf
+  return {.tables = tables,
+          .translations = tables,
+          .descriptors = adds * PteLists::kAddDescriptors,
+          .place_arrays = adds * PteLists::kAddPlaceArrays};
+}
+
+inline bool HasRoom(Vm& vm, const Needs& needs)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  // Of translations and place arrays there are as many as tables when their
+  // pools are at their limit: a table that is free has its own.
+  const auto& translations = vm.arena.translations();
+  const auto& places = vm.lists.back_references().pool();
+  return vm.arena.free_tables() >= needs.tables &&
+         (translations.available() >= needs.translations ||
+          translations.at_limit()) &&
+         (places.available() >= needs.place_arrays || places.at_limit()) &&
+         vm.lists.descriptors().available() >= needs.descriptors;
+}
+
+// Grows and evicts. Precondition: there is no room.
+bool MakeRoomSlow(Vm& vm, VmLock& held, const Needs& needs)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 // False: there is no memory; nothing has changed but for what was evicted.
-[[nodiscard]] bool MakeRoom(Vm& vm, VmLock& held, const Needs& needs)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+[[nodiscard]] inline bool MakeRoom(Vm& vm, VmLock& held, const Needs& needs)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  return HasRoom(vm, needs) || MakeRoomSlow(vm, held, needs);
+}
 
 }  // namespace shadowmmu
 

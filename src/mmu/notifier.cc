@@ -1,19 +1,10 @@
 #include "src/mmu/notifier.h"
 
 #include "src/mmu/flush.h"
-#include "src/mmu/spte_write.h"
+#include "src/mmu/spte_sweep.h"
 
 namespace shadowmmu {
 namespace {
-
-void Unmap(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  rmaps.ForEachHead(gfns, vm.generations.arena_epoch,
-                    [&](RmapHead& head, Gfn, Level) {
-                      vm.lock.AssertHeld();
-                      DropListed(vm, head, flush);
-                    });
-}
 
 absl::Status CheckRange(HvaRange hvas) {
   if (hvas.bytes == 0) {
@@ -35,7 +26,7 @@ absl::Status BeginInvalidation(Vm& vm, HvaRange hvas) {
   vm.slot_table().ForEachInHvaRange(hvas,
                                     [&](const Memslot& slot, GfnRange gfns) {
                                       vm.lock.AssertHeld();
-                                      Unmap(vm, *slot.rmaps, gfns, flush);
+                                      DropRange(vm, *slot.rmaps, gfns, flush);
                                     });
   flush.Pay(vm);
   return absl::OkStatus();

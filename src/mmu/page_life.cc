@@ -1,6 +1,7 @@
 #include "src/mmu/page_life.h"
 
 #include "src/base/check.h"
+#include "src/mmu/spte_sweep.h"
 #include "src/mmu/spte_write.h"
 
 namespace shadowmmu {
@@ -13,6 +14,16 @@ SlotRmaps& RmapsOfTable(Vm& vm, const ShadowPage& page)
       << "a shadow page of the guest table in " << page.gfn << " of "
       << page.role.space() << ", where there is no slot";
   return *slot->rmaps;
+}
+
+// Every spte that maps `gfn`, at every level, in every address space.
+void WriteProtectGfn(Vm& vm, Gfn gfn, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  for (unsigned space = 0; space < kAddressSpaces; ++space) {
+    const Memslot* slot =
+        vm.slot_table().Find(static_cast<AddressSpace>(space), gfn);
+    if (slot != nullptr) WriteProtectRange(vm, *slot->rmaps, {gfn, 1}, flush);
+  }
 }
 
 }  // namespace
@@ -33,26 +44,18 @@ TableIndex FindOrMakePage(Vm& vm, Gfn gfn, PageRole role,
   return made;
 }
 
-TableIndex EnsureChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
-                       FlushObligation& flush) {
-  const Spte spte = vm.arena.Load(ref);
-  if (spte.present() && !spte.leaf(vm.arena.Page(ref.table()).role.level())) {
-    const TableIndex child = vm.arena.TableAt(vm.format.TableOf(spte));
-    const ShadowPage& page = vm.arena.Page(child);
-    if (page.gfn == gfn && page.role == role &&
-        page.mmu_valid_gen == vm.generations.mmu_valid_gen) {
-      return child;
-    }
-  }
+TableIndex LinkNewChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
+                        FlushObligation& flush) {
   DropEntry(vm, ref, flush);
   const TableIndex child = FindOrMakePage(vm, gfn, role, flush);
   LinkTable(vm, ref, child);
   return child;
 }
 
-void UnmakePage(Vm& vm, TableIndex table, FlushObligation& flush) {
+void UnmakePage(Vm& vm, TableIndex table, Clearing clearing,
+                FlushObligation& flush) {
   const ShadowPage& page = vm.arena.Page(table);
-  DropEntries(vm, table, flush);
+  DropEntries(vm, table, clearing, flush);
   DropParents(vm, table, flush);
   if (!page.role.direct()) {
     RmapsOfTable(vm, page).Untrack(page.gfn, vm.generations.arena_epoch);

@@ -15,6 +15,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "src/mmu/flush.h"
+#include "src/mmu/spte_sweep.h"
 #include "src/mmu/vm.h"
 
 namespace shadowmmu {
@@ -29,16 +30,31 @@ TableIndex FindOrMakePage(Vm& vm, Gfn gfn, PageRole role,
                           FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
+// The same, linked under entry `ref` in the place of what is there.
+TableIndex LinkNewChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
+                        FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 // The same, linked under entry `ref`. What is linked there stays only if it is
 // that very page: same gfn, same role, current.
-TableIndex EnsureChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
-                       FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+inline TableIndex EnsureChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
+                              FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const Spte spte = vm.arena.Load(ref);
+  if (spte.present() && !spte.leaf(Above(role.level()))) {
+    const TableIndex child = vm.arena.TableAt(vm.format.TableOf(spte));
+    const ShadowPage& page = vm.arena.Page(child);
+    if (page.gfn == gfn && page.role == role &&
+        page.mmu_valid_gen == vm.generations.mmu_valid_gen) {
+      return child;
+    }
+  }
+  return LinkNewChild(vm, ref, gfn, role, flush);
+}
 
 // Ends an active page: entries, parents, tracking, hash. The table may be freed
 // once the flush is paid, and once it is no root.
-void UnmakePage(Vm& vm, TableIndex table, FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+void UnmakePage(Vm& vm, TableIndex table, Clearing clearing,
+                FlushObligation& flush) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 // Whether a shadowed guest table lies in what an entry of `level` maps from
 // `gfn` on, in any address space. Precondition: gfn aligned to level.

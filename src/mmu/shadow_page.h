@@ -14,7 +14,6 @@
 #ifndef SHADOWMMU_MMU_SHADOW_PAGE_H_
 #define SHADOWMMU_MMU_SHADOW_PAGE_H_
 
-#include <atomic>
 #include <cstdint>
 
 #include "shadowmmu/address.h"
@@ -23,12 +22,6 @@
 #include "src/rmap/spte_ref.h"
 
 namespace shadowmmu {
-
-// One table, as the CPU walks it.
-struct alignas(kPageSize) SpteTable {
-  std::atomic<uint64_t> entry[kEntriesPerTable];
-};
-static_assert(sizeof(SpteTable) == kPageSize);
 
 // For each entry of an indirect page, the gfn that it maps: what was used to
 // put it on its rmap, and what must be used to take it off. Read from the

@@ -9,7 +9,7 @@
 #include "src/memslot/slot_check.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/invalidate.h"
-#include "src/mmu/spte_write.h"
+#include "src/mmu/spte_sweep.h"
 
 namespace shadowmmu {
 namespace {
@@ -73,14 +73,7 @@ void WriteProtectSlot(Vm& vm, const Memslot& slot)
     ABSL_LOCKS_EXCLUDED(vm.lock) {
   VmLock held(vm);
   FlushObligation flush;
-  slot.rmaps->ForEachHead(slot.spec.gfns(), vm.generations.arena_epoch,
-                          [&](RmapHead& head, Gfn, Level) {
-                            vm.lock.AssertHeld();
-                            vm.lists.ForEach(head, [&](SpteRef ref) {
-                              vm.lock.AssertHeld();
-                              WriteProtect(vm, ref, flush);
-                            });
-                          });
+  WriteProtectRange(vm, *slot.rmaps, slot.spec.gfns(), flush);
   flush.Pay(vm);
 }
 

@@ -1,5 +1,6 @@
 #include "src/mmu/spte_write.h"
 
+#include "absl/base/attributes.h"
 #include "src/base/check.h"
 
 namespace shadowmmu {
@@ -12,21 +13,23 @@ struct LeafList {
   OwnerTag owner;
 };
 
-LeafList ListOf(Vm& vm, AddressSpace space, Gfn gfn, Level level)
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline LeafList ListOf(Vm& vm, PageRole role,
+                                                    Gfn gfn)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  const Memslot* slot = vm.slot_cache.Find(vm.slot_table(), space, gfn);
-  SMMU_CHECK(slot != nullptr) << "an spte maps " << gfn << " of " << space
-                              << ", where there is no slot";
-  RmapHead* head = slot->rmaps->Head(gfn, level, vm.generations.arena_epoch);
-  SMMU_CHECK(head != nullptr) << "no chunk for " << gfn << " of " << space;
-  return {*slot->rmaps, *head, slot->rmaps->Owner(gfn, level)};
+  const Memslot* slot = vm.slot_cache.Find(vm.slot_table(), role.space(), gfn);
+  SMMU_CHECK(slot != nullptr) << "an spte maps " << gfn << " of "
+                              << role.space() << ", where there is no slot";
+  RmapHead* head =
+      slot->rmaps->Head(gfn, role.level(), vm.generations.arena_epoch);
+  SMMU_CHECK(head != nullptr)
+      << "no chunk for " << gfn << " of " << role.space();
+  return {*slot->rmaps, *head, slot->rmaps->Owner(gfn, role.level())};
 }
 
 // Takes the leaf `ref` off its rmap. Its entry is clear already.
 void Unmap(Vm& vm, SpteRef ref) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  const PageRole role = vm.arena.Page(ref.table()).role;
   const LeafList list =
-      ListOf(vm, role.space(), vm.arena.GfnOf(ref), role.level());
+      ListOf(vm, vm.arena.Page(ref.table()).role, vm.arena.GfnOf(ref));
   vm.lists.Remove(list.head, ref, list.owner);
   list.rmaps.CountRemoved(1);
   ++vm.counters.sptes_zapped;
@@ -69,9 +72,9 @@ void SetLeaf(Vm& vm, SpteRef ref, Spte spte, Gfn gfn, FlushObligation& flush) {
     ChangeInPlace(entry, spte, flush);
     return;
   }
-  DropEntry(vm, ref, flush);
+  if (old.present()) DropEntry(vm, ref, flush);
   vm.arena.SetGfn(ref, gfn);
-  const LeafList list = ListOf(vm, page.role.space(), gfn, level);
+  const LeafList list = ListOf(vm, page.role, gfn);
   list.rmaps.CountAdded(1);
   vm.lists.Add(list.head, ref, list.owner);
   ++page.entries;
@@ -100,53 +103,14 @@ void DropEntry(Vm& vm, SpteRef ref, FlushObligation& flush) {
   }
 }
 
-void DropEntries(Vm& vm, TableIndex table, FlushObligation& flush) {
-  const ShadowPage& page = vm.arena.Page(table);
-  for (unsigned i = 0; i < kEntriesPerTable && page.entries != 0; ++i) {
-    DropEntry(vm, SpteRef(table, i), flush);
-  }
-  SMMU_CHECK_EQ(page.entries, 0u) << "more entries counted than there are";
-}
-
 void DropParents(Vm& vm, TableIndex child, FlushObligation& flush) {
-  DropListed(vm, vm.arena.Page(child).parents, flush);
-}
-
-void DropListed(Vm& vm, const RmapHead& head, FlushObligation& flush) {
-  while (!head.empty()) {
-    const SpteRef ref = vm.lists.Newest(head);
+  const RmapHead& parents = vm.arena.Page(child).parents;
+  while (!parents.empty()) {
+    const SpteRef ref = vm.lists.Newest(parents);
     SMMU_CHECK(vm.arena.Load(ref).present())
-        << ref << " is on a list and not present; " << vm.lists.Print(head);
+        << ref << " is on a list and not present; " << vm.lists.Print(parents);
     DropEntry(vm, ref, flush);
   }
-}
-
-void WriteProtect(Vm& vm, SpteRef ref, FlushObligation& flush) {
-  const Spte before(vm.arena.Entry(ref).fetch_and(~pte::kWritable,
-                                                  std::memory_order_acq_rel));
-  if (before.writable()) flush.Owe();
-}
-
-void WriteProtectGfn(Vm& vm, Gfn gfn, FlushObligation& flush) {
-  const uint64_t epoch = vm.generations.arena_epoch;
-  for (unsigned space = 0; space < kAddressSpaces; ++space) {
-    const Memslot* slot =
-        vm.slot_table().Find(static_cast<AddressSpace>(space), gfn);
-    if (slot == nullptr) continue;
-    slot->rmaps->ForEachHead({gfn, 1}, epoch, [&](RmapHead& head, Gfn, Level) {
-      vm.lock.AssertHeld();
-      vm.lists.ForEach(head, [&](SpteRef ref) {
-        vm.lock.AssertHeld();
-        WriteProtect(vm, ref, flush);
-      });
-    });
-  }
-}
-
-bool ClearAccessed(Vm& vm, SpteRef ref) {
-  const Spte before(vm.arena.Entry(ref).fetch_and(~pte::kAccessed,
-                                                  std::memory_order_relaxed));
-  return before.accessed();
 }
 
 }  // namespace shadowmmu

@@ -1,6 +1,7 @@
-// THE WAIST: the only writer of sptes. Every function here changes an entry and
-// keeps in step with it, as one: the rmap or parent list that the entry sits
-// on, the stored gfn, the counts, and the flush that the change owes.
+// THE WAIST: the only writer of sptes, with spte_sweep.h. Every function here
+// changes an entry and keeps in step with it, as one: the rmap or parent list
+// that the entry sits on, the stored gfn, the counts, and the flush that the
+// change owes.
 //
 //  1. A present leaf sits on exactly one rmap: that of its gfn, at its level,
 //     in the slot of its page's address space. The gfn that takes it off is the
@@ -35,30 +36,9 @@ void LinkTable(Vm& vm, SpteRef ref, TableIndex child)
 void DropEntry(Vm& vm, SpteRef ref, FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
-// The same for every entry of a table.
-void DropEntries(Vm& vm, TableIndex table, FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
-
-// Clears every entry on a list: an rmap's or a parent list's.
-void DropListed(Vm& vm, const RmapHead& head, FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
-
 // Clears every entry that points to `child`.
 void DropParents(Vm& vm, TableIndex child, FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
-
-// Takes the right to write away from a present leaf.
-void WriteProtect(Vm& vm, SpteRef ref, FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
-// The same for every spte that maps `gfn`, at every level, in every address
-// space.
-void WriteProtectGfn(Vm& vm, Gfn gfn, FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
-
-// Clears the accessed bit of a present leaf, and returns whether it was set. No
-// flush is owed: a CPU that has the entry cached may not set the bit again
-// soon, so aging errs toward old.
-bool ClearAccessed(Vm& vm, SpteRef ref) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 }  // namespace shadowmmu
 

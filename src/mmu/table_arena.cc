@@ -10,9 +10,6 @@
 namespace shadowmmu {
 namespace {
 
-constexpr unsigned kBlockShift = 21;  // 2 MiB
-constexpr uint32_t kTablesPerBlock = 512;
-
 unsigned TranslationBlockShift(uint32_t capacity) {
   // 4 arrays (16 KiB) a block in a small VM, 512 (2 MiB) in a large one.
   return capacity >= 4096 ? 9 : 2;
@@ -48,7 +45,7 @@ absl::Status TableArena::Init() {
   }
   for (uint32_t i = 0; i < blocks; ++i) {
     const Hpa hpa = memory_.block_hpa[i];
-    if (hpa.value() % (uint64_t{1} << kBlockShift) != 0 ||
+    if (hpa.value() % kBlockBytes != 0 ||
         format_.TableOf(Spte(hpa.value())) != hpa) {
       return absl::InvalidArgumentError(
           "Host::AllocateTables: block_hpa is not a multiple of 2 MiB below "
@@ -64,7 +61,14 @@ absl::Status TableArena::Init() {
     return absl::ResourceExhaustedError(
         "table_capacity: no memory for the headers of shadow pages");
   }
-  tables_ = reinterpret_cast<SpteTable*>(memory_.base);
+  first_hpa_ = memory_.block_hpa[0];
+  while (contiguous_tables_ < capacity_ &&
+         memory_.block_hpa[contiguous_tables_ / kTablesPerBlock] ==
+             first_hpa_ + contiguous_tables_ * kPageSize) {
+    contiguous_tables_ =
+        std::min<uint64_t>(contiguous_tables_ + kTablesPerBlock, capacity_);
+  }
+  entries_ = reinterpret_cast<std::atomic<uint64_t>*>(memory_.base);
   free_tables_ = capacity_;
   return absl::OkStatus();
 }
@@ -79,8 +83,9 @@ TableIndex TableArena::Take() {
   }
   const auto table = static_cast<TableIndex>(next_fresh_++);
   if (format_.NotPresent() != Spte()) {
-    for (std::atomic<uint64_t>& entry : tables_[ToInt(table) - 1].entry) {
-      entry.store(format_.NotPresent().bits(), std::memory_order_relaxed);
+    for (unsigned i = 0; i < kEntriesPerTable; ++i) {
+      Entry(SpteRef(table, i))
+          .store(format_.NotPresent().bits(), std::memory_order_relaxed);
     }
   }
   return table;
@@ -101,31 +106,13 @@ Hpa TableArena::HpaOf(TableIndex table) const {
          uint64_t{page % kTablesPerBlock} * kPageSize;
 }
 
-TableIndex TableArena::TableAt(Hpa hpa) const {
+TableIndex TableArena::TableAtSlow(Hpa hpa) const {
   const auto block = block_at_.find(hpa.value() >> kBlockShift);
   if (block == block_at_.end()) return TableIndex::kNil;
   const uint64_t page = uint64_t{block->second} * kTablesPerBlock +
-                        (hpa.value() >> kPageShift & (kTablesPerBlock - 1));
+                        (hpa.value() >> kPageShift) % kTablesPerBlock;
   return page < capacity_ ? static_cast<TableIndex>(page + 1)
                           : TableIndex::kNil;
-}
-
-Gfn TableArena::GfnOf(SpteRef ref) const {
-  const ShadowPage& page = Page(ref.table());
-  if (page.translations != 0) {
-    return translations_[page.translations].gfn[ref.index()];
-  }
-  return page.gfn + ref.index() * PagesPerEntry(page.role.level());
-}
-
-void TableArena::SetGfn(SpteRef ref, Gfn gfn) {
-  const ShadowPage& page = Page(ref.table());
-  if (page.translations != 0) {
-    translations_[page.translations].gfn[ref.index()] = gfn;
-    return;
-  }
-  SMMU_CHECK(GfnOf(ref) == gfn)
-      << "a direct page maps by arithmetic: " << GfnOf(ref) << ", not " << gfn;
 }
 
 }  // namespace shadowmmu

@@ -10,6 +10,7 @@
 #ifndef SHADOWMMU_MMU_TABLE_ARENA_H_
 #define SHADOWMMU_MMU_TABLE_ARENA_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -17,10 +18,26 @@
 #include "absl/status/status.h"
 #include "shadowmmu/host.h"
 #include "src/base/block_pool.h"
+#include "src/base/check.h"
+#include "src/base/prefetch.h"
 #include "src/mmu/shadow_page.h"
 #include "src/mmu/spte.h"
 
 namespace shadowmmu {
+
+// The entries of all tables, by reference: they lie in one row, in the order of
+// their references.
+class EntryView {
+ public:
+  explicit EntryView(std::atomic<uint64_t>* entries) : entries_(entries) {}
+  std::atomic<uint64_t>& operator[](SpteRef ref) const {
+    return entries_[ref.bits() - kFirst];
+  }
+
+ private:
+  static constexpr uint32_t kFirst = SpteRef(TableIndex{1}, 0).bits();
+  std::atomic<uint64_t>* entries_;
+};
 
 class TableArena {
  public:
@@ -50,11 +67,11 @@ class TableArena {
     return static_cast<TableIndex>(&page - pages_);
   }
 
-  std::atomic<uint64_t>& Entry(SpteRef ref) {
-    return tables_[ToInt(ref.table()) - 1].entry[ref.index()];
-  }
+  // All entries of all tables; good for the arena's life.
+  EntryView entries() { return EntryView(entries_); }
+  std::atomic<uint64_t>& Entry(SpteRef ref) { return entries()[ref]; }
   const std::atomic<uint64_t>& Entry(SpteRef ref) const {
-    return tables_[ToInt(ref.table()) - 1].entry[ref.index()];
+    return EntryView(entries_)[ref];
   }
   Spte Load(SpteRef ref) const {
     return Spte(Entry(ref).load(std::memory_order_relaxed));
@@ -62,11 +79,43 @@ class TableArena {
 
   Hpa HpaOf(TableIndex table) const;
   // The table at a physical address, kNil if it is none of ours.
-  TableIndex TableAt(Hpa hpa) const;
+  TableIndex TableAt(Hpa hpa) const {
+    const uint64_t page = (hpa - first_hpa_) >> kPageShift;
+    if (page < contiguous_tables_) return static_cast<TableIndex>(page + 1);
+    return TableAtSlow(hpa);
+  }
 
   // The first gfn that entry `ref` of its page maps, or would map.
-  Gfn GfnOf(SpteRef ref) const;
-  void SetGfn(SpteRef ref, Gfn gfn);
+  Gfn GfnOf(SpteRef ref) const {
+    const ShadowPage& page = Page(ref.table());
+    if (page.translations != 0) {
+      return translations_[page.translations].gfn[ref.index()];
+    }
+    return page.gfn + ref.index() * PagesPerEntry(page.role.level());
+  }
+  void SetGfn(SpteRef ref, Gfn gfn) {
+    const ShadowPage& page = Page(ref.table());
+    if (page.translations != 0) {
+      translations_[page.translations].gfn[ref.index()] = gfn;
+      return;
+    }
+    SMMU_CHECK(GfnOf(ref) == gfn)
+        << "a direct page maps by arithmetic: " << GfnOf(ref) << ", not "
+        << gfn;
+  }
+
+  // The gfns of an indirect page's entries; nullptr for a direct page.
+  const Gfn* Translations(TableIndex table) const {
+    const uint32_t index = Page(table).translations;
+    return index == 0 ? nullptr : translations_[index].gfn;
+  }
+  // Asks the cache for what GfnOf will read.
+  void PrefetchGfn(SpteRef ref) const {
+    const ShadowPage& page = Page(ref.table());
+    if (page.translations != 0) {
+      Prefetch(&translations_[page.translations].gfn[ref.index()]);
+    }
+  }
 
   BlockPool<TranslationArray>& translations() { return translations_; }
   const BlockPool<TranslationArray>& translations() const {
@@ -75,6 +124,11 @@ class TableArena {
   uint64_t bytes() const { return translations_.bytes() + header_bytes(); }
 
  private:
+  static constexpr unsigned kBlockShift = 21;
+  static constexpr uint64_t kBlockBytes = uint64_t{1} << kBlockShift;
+  static constexpr uint32_t kTablesPerBlock = kBlockBytes / kPageSize;
+
+  TableIndex TableAtSlow(Hpa hpa) const;
   uint64_t header_bytes() const {
     return (uint64_t{capacity_} + 1) * sizeof(ShadowPage);
   }
@@ -83,8 +137,12 @@ class TableArena {
   const uint32_t capacity_;
   const SpteFormat& format_;
   TableMemory memory_;
-  SpteTable* tables_ = nullptr;
+  std::atomic<uint64_t>* entries_ = nullptr;
   ShadowPage* pages_ = nullptr;
+  // As many tables as lie in one row of physical memory too, which is all of
+  // them with most Hosts; the others are found by their block.
+  Hpa first_hpa_;
+  uint64_t contiguous_tables_ = 0;
   absl::flat_hash_map<uint64_t, uint32_t> block_at_;  // hpa / 2 MiB -> block
   BlockPool<TranslationArray> translations_;
   TableIndex free_ = TableIndex::kNil;

@@ -6,8 +6,8 @@
 
 namespace shadowmmu {
 
-void ZapBatch::Zap(Vm& vm, TableIndex table) {
-  UnmakePage(vm, table, flush_);
+void ZapBatch::Zap(Vm& vm, TableIndex table, Clearing clearing) {
+  UnmakePage(vm, table, clearing, flush_);
   ++zapped_;
   ShadowPage& page = vm.arena.Page(table);
   if (page.root_count != 0) {

@@ -17,6 +17,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "src/mmu/flush.h"
+#include "src/mmu/spte_sweep.h"
 #include "src/mmu/vm.h"
 
 namespace shadowmmu {
@@ -31,7 +32,8 @@ class ZapBatch {
   ZapBatch& operator=(const ZapBatch&) = delete;
 
   // Precondition: an active page.
-  void Zap(Vm& vm, TableIndex table) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+  void Zap(Vm& vm, TableIndex table, Clearing clearing = Clearing::kExchange)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
   void Commit(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
   // Pages zapped in the batch's whole life, committed or not.

@@ -23,8 +23,7 @@ void BackReferences::Ensure(TableIndex table) {
   uint32_t& array = array_of_[ToInt(table)];
   if (array != 0) return;
   array = pool_.Take();
-  // The pool's free list went through here. The others are nil: removal leaves
-  // them so.
+  // The pool's free list went through here; the others are nil or old places.
   pool_[array].place[0] = Place();
 }
 

@@ -2,8 +2,9 @@
 //
 //  1. A table has an array of 512 places, or none. It gets one when the first
 //     of its sptes is chained, and gives it back when it is freed.
-//  2. A place is to be trusted only while the list's head says chain: a
-//     single's place is whatever was there before.
+//  2. A place is to be trusted only while the list's head says chain: that of
+//     a single, or of an entry on no list, is whatever was there before. It
+//     always names a descriptor that exists, or is nil.
 //
 // Locking: the places of a list are guarded by the lock that guards the list.
 // Making and dropping arrays needs the MMU lock.
@@ -15,6 +16,7 @@
 
 #include "shadowmmu/host.h"
 #include "src/base/block_pool.h"
+#include "src/base/prefetch.h"
 #include "src/rmap/pte_list_desc.h"
 #include "src/rmap/spte_ref.h"
 
@@ -37,6 +39,17 @@ class BackReferences {
   }
   const Place& Of(SpteRef ref) const {
     return pool_[array_of_[ToInt(ref.table())]].place[ref.index()];
+  }
+
+  // The place of `ref`, or whatever was there before; nil: there was never any.
+  Place Peek(SpteRef ref) const {
+    const uint32_t array = array_of_[ToInt(ref.table())];
+    return array == 0 ? Place() : pool_[array].place[ref.index()];
+  }
+
+  void PrefetchPlace(SpteRef ref) const {
+    const uint32_t array = array_of_[ToInt(ref.table())];
+    if (array != 0) Prefetch(&pool_[array].place[ref.index()]);
   }
 
   // Gives the table an array if it has none; takes one from the pool then.

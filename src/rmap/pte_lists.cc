@@ -35,12 +35,7 @@ PteLists::PteLists(Host& host, uint32_t table_capacity,
 
 bool PteLists::Init() { return descriptors_.Init() && back_references_.Init(); }
 
-void PteLists::Add(RmapHead& head, SpteRef ref, OwnerTag owner) {
-  SMMU_DCHECK(!ref.nil());
-  if (head.empty()) {
-    head = RmapHead::Single(ref);
-    return;
-  }
+void PteLists::AddToOthers(RmapHead& head, SpteRef ref, OwnerTag owner) {
   if (!head.chain()) {
     const SpteRef first = head.single();
     SMMU_CHECK(first != ref) << ref << " is on the list already";
@@ -66,23 +61,12 @@ void PteLists::Append(RmapHead& head, SpteRef ref, OwnerTag owner) {
   back_references_.Of(ref) = Place(index, descriptors_[index].Push(ref));
 }
 
-void PteLists::Remove(RmapHead& head, SpteRef ref, OwnerTag owner) {
-  if (head.chain()) {
-    RemoveFromChain(head, ref, owner);
-    return;
-  }
+void PteLists::RemoveFromChain(RmapHead& head, SpteRef ref, OwnerTag owner) {
   if (head.empty()) DieOnBadRemove(head, ref, owner, "the list is empty");
-  if (head.single() != ref) {
+  if (!head.chain()) {
     DieOnBadRemove(head, ref, owner, "the list holds another spte");
   }
-  head = RmapHead();
-}
-
-void PteLists::RemoveFromChain(RmapHead& head, SpteRef ref, OwnerTag owner) {
-  if (!back_references_.Has(ref.table())) {
-    DieOnBadRemove(head, ref, owner, "it was never in a chain");
-  }
-  const Place place = back_references_.Of(ref);
+  const Place place = back_references_.Peek(ref);
   if (place.descriptor() == 0) {
     DieOnBadRemove(head, ref, owner, "it was never in a chain");
   }
@@ -100,10 +84,21 @@ void PteLists::RemoveFromChain(RmapHead& head, SpteRef ref, OwnerTag owner) {
     desc.sptes[place.position()] = last;
     back_references_.Of(last) = place;
   }
-  back_references_.Of(ref) = Place();
   if (first.count() == 0) {
     head = first.next == 0 ? RmapHead() : RmapHead::Chain(first.next);
     descriptors_.Put(first_index);
+  }
+}
+
+void PteLists::ClearChain(RmapHead head, OwnerTag owner) {
+  for (uint32_t index = head.descriptor(); index != 0;) {
+    PteListDesc& desc = descriptors_[index];
+    SMMU_CHECK(desc.owner() == owner)
+        << "a list of another owner cleared: " << Print(head);
+    const uint32_t next = desc.next;
+    desc.Reset(OwnerTag(), 0);  // stale places must find nothing here
+    descriptors_.Put(index);
+    index = next;
   }
 }
 

@@ -6,7 +6,8 @@
 //  2. Add never fails: the caller has reserved kAddNeeds first.
 //  3. Remove needs the owner tag that Add was given; a reference that is not
 //     there, or a wrong tag, is a CHECK that prints the list.
-//  4. Both cost the same whatever the list's length.
+//  4. Both cost the same whatever the list's length. Clear costs as much as the
+//     list has descriptors.
 //  5. ForEach goes from the newest entry down. Its callback may remove the
 //     entry that it was given, and no other, and may see an entry twice.
 //
@@ -18,8 +19,11 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/base/attributes.h"
 #include "shadowmmu/host.h"
 #include "src/base/block_pool.h"
+#include "src/base/check.h"
+#include "src/base/prefetch.h"
 #include "src/rmap/back_references.h"
 #include "src/rmap/pte_list_desc.h"
 #include "src/rmap/rmap_head.h"
@@ -38,12 +42,47 @@ class PteLists {
   PteLists(Host& host, uint32_t table_capacity, uint32_t max_descriptors);
   [[nodiscard]] bool Init();
 
-  void Add(RmapHead& head, SpteRef ref, OwnerTag owner);
-  void Remove(RmapHead& head, SpteRef ref, OwnerTag owner);
+  void Add(RmapHead& head, SpteRef ref, OwnerTag owner) {
+    SMMU_DCHECK(!ref.nil());
+    if (head.empty()) {
+      head = RmapHead::Single(ref);
+    } else {
+      AddToOthers(head, ref, owner);
+    }
+  }
+  void Remove(RmapHead& head, SpteRef ref, OwnerTag owner) {
+    SMMU_DCHECK(!ref.nil());
+    if (head == RmapHead::Single(ref)) {
+      head = RmapHead();
+    } else {
+      RemoveFromChain(head, ref, owner);
+    }
+  }
+  // Takes everything off.
+  void Clear(RmapHead& head, OwnerTag owner) {
+    if (head.chain()) ClearChain(head, owner);
+    head = RmapHead();
+  }
 
-  // Calls visit(SpteRef) for each entry; rule 5.
+  // Calls visit(SpteRef) for each entry; rule 5. Some entries before it is
+  // visited, ahead(SpteRef) is told of an entry of a long chain.
+  template <typename Visit, typename Ahead>
+  void ForEach(RmapHead head, Visit visit, Ahead ahead) const;
   template <typename Visit>
-  void ForEach(RmapHead head, Visit visit) const;
+  void ForEach(RmapHead head, Visit visit) const {
+    ForEach(head, visit, [](SpteRef) {});
+  }
+  // The same for the entries of a chain's first descriptor only.
+  template <typename Visit>
+  void ForEachInFirst(RmapHead head, Visit visit) const;
+
+  // Ask the cache for what a look at the list, or the removal of `ref` from it,
+  // will touch. In this order, each some entries after the other.
+  void PrefetchFirst(RmapHead head) const {
+    if (head.chain()) Prefetch(&descriptors_[head.descriptor()]);
+  }
+  void PrefetchDescriptors(RmapHead head, SpteRef ref) const;
+  void PrefetchMoved(RmapHead head) const;
 
   uint64_t Count(RmapHead head) const;
   bool Contains(RmapHead head, SpteRef ref) const;
@@ -65,6 +104,10 @@ class PteLists {
   }
 
  private:
+  template <typename Visit, typename Ahead>
+  void ForEachInChain(RmapHead head, Visit visit, Ahead ahead) const;
+  void AddToOthers(RmapHead& head, SpteRef ref, OwnerTag owner);
+  void ClearChain(RmapHead head, OwnerTag owner);
   void Append(RmapHead& head, SpteRef ref, OwnerTag owner);
   void RemoveFromChain(RmapHead& head, SpteRef ref, OwnerTag owner);
   [[noreturn]] void DieOnBadRemove(RmapHead head, SpteRef ref, OwnerTag owner,
@@ -74,19 +117,54 @@ class PteLists {
   BackReferences back_references_;
 };
 
+// The descriptor that names `ref`, and the chain's first one, whose last entry
+// will take its place.
+inline void PteLists::PrefetchDescriptors(RmapHead head, SpteRef ref) const {
+  if (!head.chain()) return;
+  Prefetch(&descriptors_[head.descriptor()]);
+  const uint32_t own = back_references_.Peek(ref).descriptor();
+  if (own != 0) Prefetch(&descriptors_[own]);
+}
+
+// The place of that entry.
+inline void PteLists::PrefetchMoved(RmapHead head) const {
+  if (!head.chain()) return;
+  const PteListDesc& first = descriptors_[head.descriptor()];
+  if (first.count() == 0) return;
+  back_references_.PrefetchPlace(first.sptes[first.count() - 1]);
+}
+
 template <typename Visit>
-void PteLists::ForEach(RmapHead head, Visit visit) const {
-  if (head.empty()) return;
-  if (!head.chain()) {
+void PteLists::ForEachInFirst(RmapHead head, Visit visit) const {
+  const PteListDesc& first = descriptors_[head.descriptor()];
+  for (unsigned i = first.count(); i-- > 0;) visit(first.sptes[i]);
+}
+
+template <typename Visit, typename Ahead>
+void PteLists::ForEach(RmapHead head, Visit visit, Ahead ahead) const {
+  if (head.chain()) {
+    ForEachInChain(head, visit, ahead);
+  } else if (!head.empty()) {
     visit(head.single());
-    return;
   }
+}
+
+// Not inlined: most lists are singles, whose loops must stay lean.
+template <typename Visit, typename Ahead>
+ABSL_ATTRIBUTE_NOINLINE void PteLists::ForEachInChain(RmapHead head,
+                                                      Visit visit,
+                                                      Ahead ahead) const {
   for (uint32_t index = head.descriptor(); index != 0;) {
     const PteListDesc& desc = descriptors_[index];
     // Read first: removing the last entry frees this descriptor. Entries that
     // move into a hole come from the chain's first descriptor's end, which
     // this loop has passed already.
     const uint32_t next = desc.next;
+    if (next != 0) {
+      const PteListDesc& following = descriptors_[next];
+      if (following.next != 0) Prefetch(&descriptors_[following.next]);
+      for (const SpteRef ref : following.sptes) ahead(ref);
+    }
     for (unsigned i = desc.count(); i-- > 0;) visit(desc.sptes[i]);
     index = next;
   }

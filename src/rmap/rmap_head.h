@@ -31,6 +31,7 @@ class RmapHead {
   constexpr SpteRef single() const { return SpteRef::FromBits(bits_); }
   // Precondition: a chain.
   constexpr uint32_t descriptor() const { return bits_ & ~kChainBit; }
+  friend constexpr bool operator==(RmapHead, RmapHead) = default;
 
  private:
   static constexpr uint32_t kChainBit = 1u << 31;

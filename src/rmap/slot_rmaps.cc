@@ -73,9 +73,8 @@ GfnRange SlotRmaps::ChunkRange(Gfn gfn) const {
   return {begin, end - begin};
 }
 
-bool SlotRmaps::EnsureChunk(Gfn gfn) {
+bool SlotRmaps::MakeChunk(Gfn gfn) {
   std::atomic<RmapChunk*>& entry = chunks_[ChunkIndex(gfn)];
-  if (entry.load(std::memory_order_acquire) != nullptr) return true;
   const GfnRange range = ChunkRange(gfn);
   const auto gfns = static_cast<uint32_t>(range.pages);
   const size_t bytes = RmapChunk::Bytes(gfns);
@@ -94,7 +93,7 @@ bool SlotRmaps::EnsureChunk(Gfn gfn) {
   return true;
 }
 
-bool SlotRmaps::EnsureWriteTrack(Gfn gfn) {
+bool SlotRmaps::MakeWriteTrack(Gfn gfn) {
   if (!EnsureChunk(gfn)) return false;
   RmapChunk* chunk = chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
   std::atomic_ref<uint32_t*> entry(chunk->write_track);
@@ -138,13 +137,6 @@ GigabyteRecord& SlotRmaps::Gigabyte(Gfn gfn, uint64_t epoch) {
     record.epoch = epoch;
   }
   return record;
-}
-
-RmapHead* SlotRmaps::Head(Gfn gfn, Level level, uint64_t epoch) {
-  if (level == Level::k1G) return &Gigabyte(gfn, epoch).head_1g;
-  RmapChunk* chunk = Chunk(gfn, epoch);
-  if (chunk == nullptr) return nullptr;
-  return level == Level::k4K ? &chunk->Head(gfn) : &chunk->head_2m;
 }
 
 uint32_t SlotRmaps::Tracked(Gfn gfn, uint64_t epoch) {

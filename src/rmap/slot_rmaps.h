@@ -24,10 +24,21 @@
 #include "shadowmmu/address.h"
 #include "shadowmmu/host.h"
 #include "src/base/check.h"
+#include "src/base/prefetch.h"
 #include "src/rmap/rmap_chunk.h"
 #include "src/rmap/rmap_head.h"
 
 namespace shadowmmu {
+
+// How a walk over heads looks ahead: Far(head) is told of a head kFar entries
+// before it is visited, Near(head) of it kNear entries before. This one does
+// not.
+struct NoLookAhead {
+  static constexpr uint64_t kFar = 0;
+  static constexpr uint64_t kNear = 0;
+  void Far(RmapHead) const {}
+  void Near(RmapHead) const {}
+};
 
 class SlotRmaps {
  public:
@@ -44,8 +55,18 @@ class SlotRmaps {
 
   // Makes the chunk of `gfn`, or its write-track counts, if they are not
   // there. False: no memory.
-  [[nodiscard]] bool EnsureChunk(Gfn gfn);
-  [[nodiscard]] bool EnsureWriteTrack(Gfn gfn);
+  [[nodiscard]] bool EnsureChunk(Gfn gfn) {
+    RmapChunk* chunk = chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
+    if (chunk == nullptr) return MakeChunk(gfn);
+    Prefetch(&chunk->Head(gfn));  // it will be written soon
+    return true;
+  }
+  [[nodiscard]] bool EnsureWriteTrack(Gfn gfn) {
+    const RmapChunk* chunk =
+        chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
+    return (chunk != nullptr && chunk->counts() != nullptr) ||
+           MakeWriteTrack(gfn);
+  }
 
   // The chunk of `gfn` as of `epoch`: nullptr if it was never made.
   RmapChunk* Chunk(Gfn gfn, uint64_t epoch) {
@@ -58,7 +79,12 @@ class SlotRmaps {
 
   // The list of the sptes that map `gfn` at `level`; nullptr where none was
   // ever put on. Precondition: gfns() contains gfn.
-  RmapHead* Head(Gfn gfn, Level level, uint64_t epoch);
+  RmapHead* Head(Gfn gfn, Level level, uint64_t epoch) {
+    if (level == Level::k1G) return &Gigabyte(gfn, epoch).head_1g;
+    RmapChunk* chunk = Chunk(gfn, epoch);
+    if (chunk == nullptr) return nullptr;
+    return level == Level::k4K ? &chunk->Head(gfn) : &chunk->head_2m;
+  }
 
   // What tells this list from every other one. `gfn` is the first frame that
   // an entry of `level` maps.
@@ -78,8 +104,9 @@ class SlotRmaps {
 
   // Calls visit(RmapHead&, Gfn, Level) for each list, not empty, whose gfns
   // overlap `gfns`: 4K, then 2M, then 1G. The callback may empty the list.
-  template <typename Visit>
-  void ForEachHead(GfnRange gfns, uint64_t epoch, Visit visit);
+  template <typename Visit, typename LookAhead = NoLookAhead>
+  void ForEachHead(GfnRange gfns, uint64_t epoch, Visit visit,
+                   LookAhead ahead = {});
 
   // Calls visit(chunk) for each chunk that was made and is not stale.
   template <typename Visit>
@@ -122,10 +149,25 @@ class SlotRmaps {
     return gfn.value() / PagesPerEntry(Level::k1G) - first_gigabyte_;
   }
   uint64_t gigabyte_count() const { return GigabyteIndex(gfns_.end() - 1) + 1; }
+  bool MakeChunk(Gfn gfn);
+  bool MakeWriteTrack(Gfn gfn);
   // What part of the chunk around `gfn` the slot covers.
   GfnRange ChunkRange(Gfn gfn) const;
   GigabyteRecord& Gigabyte(Gfn gfn, uint64_t epoch);
   static void Refresh(RmapChunk& chunk, uint64_t epoch);
+  // Calls visit(head, index) for each of `count` heads that is not empty.
+  template <typename Visit, typename LookAhead>
+  static void VisitHeads(RmapHead* heads, uint64_t count, LookAhead ahead,
+                         Visit visit) {
+    for (uint64_t i = 0; i < std::min(count, LookAhead::kFar); ++i) {
+      ahead.Far(heads[i]);
+    }
+    for (uint64_t i = 0; i < count; ++i) {
+      if (i + LookAhead::kFar < count) ahead.Far(heads[i + LookAhead::kFar]);
+      if (i + LookAhead::kNear < count) ahead.Near(heads[i + LookAhead::kNear]);
+      if (!heads[i].empty()) visit(heads[i], i);
+    }
+  }
 
   Host& host_;
   const GfnRange gfns_;
@@ -152,8 +194,9 @@ void SlotRmaps::ForEachChunk(uint64_t epoch, Visit visit) {
   }
 }
 
-template <typename Visit>
-void SlotRmaps::ForEachHead(GfnRange gfns, uint64_t epoch, Visit visit) {
+template <typename Visit, typename LookAhead>
+void SlotRmaps::ForEachHead(GfnRange gfns, uint64_t epoch, Visit visit,
+                            LookAhead ahead) {
   if (leaf_sptes_ == 0 || gfns.pages == 0) return;
   const uint64_t last = ChunkIndex(gfns.end() - 1);
   for (uint64_t i = ChunkIndex(gfns.begin); i <= last; ++i) {
@@ -161,9 +204,11 @@ void SlotRmaps::ForEachHead(GfnRange gfns, uint64_t epoch, Visit visit) {
     if (chunk == nullptr || chunk->epoch != epoch) continue;
     const Gfn begin = std::max(gfns.begin, chunk->first_gfn);
     const Gfn end = std::min(gfns.end(), chunk->first_gfn + chunk->gfns);
-    for (Gfn gfn = begin; gfn < end; gfn += 1) {
-      RmapHead& head = chunk->Head(gfn);
-      if (!head.empty()) visit(head, gfn, Level::k4K);
+    if (begin < end) {
+      VisitHeads(&chunk->Head(begin), end - begin, ahead,
+                 [&](RmapHead& head, uint64_t at) {
+                   visit(head, begin + at, Level::k4K);
+                 });
     }
     if (!chunk->head_2m.empty()) {
       visit(chunk->head_2m, chunk->first_gfn, Level::k2M);

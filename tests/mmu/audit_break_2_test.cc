@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "src/mmu/spte_sweep.h"
 #include "src/mmu/spte_write.h"
 #include "src/mmu/vcpu_state.h"
 #include "src/mmu/zap.h"
@@ -203,9 +204,11 @@ TEST_F(AuditBreakPagesDeathTest, Invariant10WriteProtectingOwesAFlush) {
   if (!kDebugChecks) GTEST_SKIP() << "checked in debug builds";
   EXPECT_DEATH(
       {
-        const VmLock held(vm_.inside());
+        Vm& vm = vm_.inside();
+        const VmLock held(vm);
         FlushObligation flush;
-        WriteProtectGfn(vm_.inside(), B::kSingle, flush);
+        WriteProtectRange(vm, *SlotOf(vm, B::kSingle).rmaps, {B::kSingle, 1},
+                          flush);
       },
       "never paid");
 }
@@ -214,7 +217,8 @@ TEST_F(AuditBreakPages, Invariant10WhatTakesNoRightsAwayOwesNothing) {
   Vm& vm = vm_.inside();
   const VmLock held(vm);
   FlushObligation flush;
-  WriteProtect(vm, LeafOf(vm, B::kReadOnly), flush);
+  WriteProtectRange(vm, *SlotOf(vm, B::kReadOnly).rmaps, {B::kReadOnly, 1},
+                    flush);
   EXPECT_FALSE(flush.owed()) << "it was not writable";
   DropEntry(vm, SpteRef(PageOf(vm, B::kRootTable), 500), flush);
   EXPECT_FALSE(flush.owed()) << "it was not present";

@@ -162,6 +162,21 @@ TEST(PteListsLong, AHundredThousandEntriesOfOneListComeAndGo) {
   EXPECT_EQ(lists.lists().descriptors().in_use(), 0u);
 }
 
+TEST(PteLists, ClearingGivesEveryDescriptorBackWhateverTheLength) {
+  ListsFixture lists;
+  for (const uint32_t length : {0u, 1u, 2u, 14u, 15u, 100u}) {
+    RmapHead head;
+    lists.AddAll(head, ListsFixture::Refs(length));
+    lists.lists().Clear(head, kOwner);
+    EXPECT_TRUE(head.empty()) << length;
+    EXPECT_EQ(lists.lists().descriptors().in_use(), 0u) << length;
+    // What was on it can be put on a list again.
+    lists.AddAll(head, ListsFixture::Refs(length));
+    lists.ExpectWellFormed(head);
+    lists.lists().Clear(head, kOwner);
+  }
+}
+
 class PteListsDeathTest : public ::testing::Test, protected ListsFixture {
  protected:
   void Remove(RmapHead head, SpteRef ref, OwnerTag owner = kOwner) {
@@ -194,9 +209,29 @@ TEST_F(PteListsDeathTest, RemovingTwiceIsACheckThatPrintsTheChain) {
   RmapHead head;
   AddAll(head, Refs(3));
   lists().Remove(head, Ref(0), kOwner);
-  EXPECT_DEATH(Remove(head, Ref(0)),
-               "never in a chain; chain of 2, owner 0xabcdef0: spte 1.15. "
-               "spte 1.27.");
+  EXPECT_DEATH(
+      Remove(head, Ref(0)),
+      "not where its place says; chain of 2, owner 0xabcdef0: spte 1.15. "
+      "spte 1.27.");
+}
+
+TEST_F(PteListsDeathTest, RemovingAfterAClearIsACheck) {
+  RmapHead head;
+  AddAll(head, Refs(3));
+  lists().Clear(head, kOwner);
+  EXPECT_DEATH(Remove(head, Ref(0)), "the list is empty");
+  // Its place still names a descriptor, which is in use again.
+  std::vector<SpteRef> others = Refs(5);
+  others.erase(others.begin(), others.begin() + 3);
+  AddAll(head, others);
+  EXPECT_DEATH(Remove(head, Ref(0)), "not where its place says; chain of 2");
+}
+
+TEST_F(PteListsDeathTest, ClearingByAnotherKeyIsACheckThatPrintsTheChain) {
+  RmapHead head;
+  AddAll(head, Refs(2));
+  EXPECT_DEATH(lists().Clear(head, OwnerTag(1)),
+               "another owner cleared: chain of 2");
 }
 
 TEST_F(PteListsDeathTest, RemovingByAnotherKeyIsACheckThatPrintsTheChain) {

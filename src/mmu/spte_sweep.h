@@ -1,0 +1,59 @@
+// Sweeps: what spte_write.h does to one spte, done to many in lean loops that
+// look ahead. Like it, the only writers of sptes, under the same rules; every
+// function here leaves entries, lists, counts and the flush owed in step.
+//
+//  1. What a sweep will touch is asked of the cache some entries before: the
+//     walks of a large VM are all misses, and it is their overlap that makes
+//     them fast. The distances are measured: bench/micro, Sweep.
+//  2. Between clearing an entry and taking it off its list a sweep may clear
+//     others; when it returns, nothing is half-done.
+//
+// Locking: the MMU lock.
+
+#ifndef SHADOWMMU_MMU_SPTE_SWEEP_H_
+#define SHADOWMMU_MMU_SPTE_SWEEP_H_
+
+#include <span>
+
+#include "absl/base/thread_annotations.h"
+#include "src/mmu/flush.h"
+#include "src/mmu/vm.h"
+
+namespace shadowmmu {
+
+// How an entry is cleared. By exchange as a rule: a CPU may be walking the
+// table, and set its accessed and dirty bits. By a plain store where no CPU can
+// reach the table any more, which is some twenty cycles cheaper.
+enum class Clearing : uint8_t { kExchange, kStore };
+
+// Clears every entry of a table.
+void DropEntries(Vm& vm, TableIndex table, Clearing clearing,
+                 FlushObligation& flush) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Clears these entries, whatever they are. Repeated ones do no harm.
+void DropRefs(Vm& vm, std::span<const SpteRef> refs, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// The rest is about the sptes that map any of `gfns`, at every level, in one
+// slot. Precondition: `rmaps` covers `gfns`.
+
+// Clears them.
+void DropRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Takes the right to write away.
+void WriteProtectRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
+                       FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Whether any has its accessed bit set; the first clears it, too. No flush is
+// owed: a CPU that has the entry cached may not set the bit again soon, so
+// aging errs toward old.
+bool ClearAccessedRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+bool TestAccessedRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_SPTE_SWEEP_H_
