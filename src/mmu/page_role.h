@@ -55,7 +55,11 @@ class PageRole {
 
   // The role of a page one level down, of this kind, with these rights.
   constexpr PageRole Child(PageKind kind, Rights rights) const {
-    return PageRole(Below(level()), space(), kind, rights, no_execute());
+    // The level is in the lowest bits; space and NX stay.
+    PageRole child;
+    child.bits_ = ((bits_ - 1) & ~kKindAndRights) |
+                  static_cast<uint32_t>(kind) << 4 | rights.bits() << 5;
+    return child;
   }
 
   friend constexpr bool operator==(PageRole, PageRole) = default;
@@ -67,6 +71,8 @@ class PageRole {
   }
 
  private:
+  static constexpr uint32_t kKindAndRights = 1u << 4 | 7u << 5;
+
   uint32_t bits_ = 0;
 };
 static_assert(sizeof(PageRole) == 4);
