@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
+#include "src/base/no_memory.h"
 
 namespace shadowmmu {
 namespace {
@@ -94,13 +94,17 @@ absl::StatusOr<TableMemory> DefaultHost::AllocateTables(uint32_t tables) {
   const size_t bytes = RoundUp(size_t{tables} * kPageSize, kHugePage);
   auto* base = static_cast<std::byte*>(MapAligned(bytes));
   if (base == nullptr) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("table_capacity: no memory for ", tables, " tables"));
+    return NoMemory("table_capacity: no memory for the tables");
   }
-  TableMemory memory{.base = base, .tables = tables};
-  for (size_t at = 0; at < bytes; at += kHugePage) {
-    memory.block_hpa.push_back(Hpa(reinterpret_cast<uintptr_t>(base) + at));
-  }
+  const auto describe = [&]() -> absl::StatusOr<TableMemory> {
+    TableMemory memory{.base = base, .tables = tables};
+    for (size_t at = 0; at < bytes; at += kHugePage) {
+      memory.block_hpa.push_back(Hpa(reinterpret_cast<uintptr_t>(base) + at));
+    }
+    return memory;
+  };
+  auto memory = CatchNoMemory("no memory to describe the tables", describe);
+  if (!memory.ok()) munmap(base, bytes);
   return memory;
 }
 
@@ -112,7 +116,7 @@ absl::StatusOr<LowPage> DefaultHost::AllocateLowPage() {
   // MAP_32BIT gives addresses below 2 GiB.
   auto* page = static_cast<std::byte*>(Map(kPageSize, MAP_32BIT));
   if (page == nullptr) {
-    return absl::ResourceExhaustedError("no memory below 4 GiB");
+    return NoMemory("no memory below 4 GiB");
   }
   return LowPage{.base = page, .hpa = Hpa(reinterpret_cast<uintptr_t>(page))};
 }

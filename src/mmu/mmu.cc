@@ -3,12 +3,12 @@
 #include "shadowmmu/mmu.h"
 
 #include <memory>
-#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "shadowmmu/vcpu_mmu.h"
 #include "src/base/check.h"
+#include "src/base/no_memory.h"
 #include "src/mmu/aging.h"
 #include "src/mmu/invalidate.h"
 #include "src/mmu/notifier.h"
@@ -19,6 +19,11 @@
 
 namespace shadowmmu {
 namespace {
+
+// While a table of slots is built: nothing was published yet.
+constexpr absl::string_view kNoSlotMemory = "slots: no memory for a new table";
+// Only the text of an error takes memory there.
+constexpr absl::string_view kNoTextMemory = "an error, and no memory to say it";
 
 // Each vCPU may hold four tables as its root, which nothing can evict; beside
 // them a fault, or a root that is being loaded, must find room.
@@ -84,16 +89,15 @@ absl::Status CheckConfig(const MmuConfig& config) {
 Mmu::Mmu(std::unique_ptr<Vm> vm) : vm_(std::move(vm)) {}
 
 absl::StatusOr<std::unique_ptr<Mmu>> Mmu::Create(const MmuConfig& config) {
-  if (absl::Status good = CheckConfig(config); !good.ok()) return good;
-  const EntryFormat format = config.host->Format();
-  if (absl::Status good = CheckFormat(format); !good.ok()) return good;
-  try {
+  using Result = absl::StatusOr<std::unique_ptr<Mmu>>;
+  return CatchNoMemory("no memory for the Mmu", [&]() -> Result {
+    if (absl::Status good = CheckConfig(config); !good.ok()) return good;
+    const EntryFormat format = config.host->Format();
+    if (absl::Status good = CheckFormat(format); !good.ok()) return good;
     auto vm = std::make_unique<Vm>(config, format);
     if (absl::Status made = vm->Init(); !made.ok()) return made;
     return std::unique_ptr<Mmu>(new Mmu(std::move(vm)));
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("no memory for the Mmu");
-  }
+  });
 }
 
 Mmu::~Mmu() {
@@ -108,16 +112,22 @@ Mmu::~Mmu() {
 }
 
 absl::Status Mmu::CreateSlot(const SlotSpec& spec) {
-  return shadowmmu::CreateSlot(*vm_, spec);
+  return CatchNoMemory(kNoSlotMemory,
+                       [&] { return shadowmmu::CreateSlot(*vm_, spec); });
 }
 absl::Status Mmu::DeleteSlot(AddressSpace space, SlotId id) {
-  return shadowmmu::DeleteSlot(*vm_, space, id);
+  return CatchNoMemory(kNoSlotMemory,
+                       [&] { return shadowmmu::DeleteSlot(*vm_, space, id); });
 }
 absl::Status Mmu::MoveSlot(AddressSpace space, SlotId id, Gfn new_base) {
-  return shadowmmu::MoveSlot(*vm_, space, id, new_base);
+  return CatchNoMemory(kNoSlotMemory, [&] {
+    return shadowmmu::MoveSlot(*vm_, space, id, new_base);
+  });
 }
 absl::Status Mmu::SetSlotFlags(AddressSpace space, SlotId id, SlotFlags flags) {
-  return shadowmmu::SetSlotFlags(*vm_, space, id, flags);
+  return CatchNoMemory(kNoSlotMemory, [&] {
+    return shadowmmu::SetSlotFlags(*vm_, space, id, flags);
+  });
 }
 
 std::optional<SlotSpec> Mmu::FindSlot(AddressSpace space, SlotId id) const {
@@ -161,10 +171,12 @@ uint64_t Mmu::generation() const {
 }
 
 absl::Status Mmu::InvalidateBegin(HvaRange hvas) {
-  return BeginInvalidation(*vm_, hvas);
+  return CatchNoMemory(kNoTextMemory,
+                       [&] { return BeginInvalidation(*vm_, hvas); });
 }
 absl::Status Mmu::InvalidateEnd(HvaRange hvas) {
-  return EndInvalidation(*vm_, hvas);
+  return CatchNoMemory(kNoTextMemory,
+                       [&] { return EndInvalidation(*vm_, hvas); });
 }
 bool Mmu::Age(HvaRange hvas) { return AgeRange(*vm_, hvas, Aging::kClear); }
 bool Mmu::TestAge(HvaRange hvas) {
@@ -179,7 +191,9 @@ absl::StatusOr<GuestExchange> Mmu::GuestCompareExchange(AddressSpace space,
                                                         Gpa gpa, unsigned size,
                                                         uint64_t expected,
                                                         uint64_t desired) {
-  return CompareExchangeGuest(*vm_, space, gpa, size, expected, desired);
+  return CatchNoMemory(kNoTextMemory, [&] {
+    return CompareExchangeGuest(*vm_, space, gpa, size, expected, desired);
+  });
 }
 FaultOutcome Mmu::GuestRead(AddressSpace space, Gpa gpa,
                             std::span<std::byte> out) {

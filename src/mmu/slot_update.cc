@@ -1,7 +1,6 @@
 #include "src/mmu/slot_update.h"
 
 #include <memory>
-#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,17 +14,6 @@ namespace shadowmmu {
 namespace {
 
 using Table = std::unique_ptr<const SlotTable>;
-
-// Runs `update`, and turns an allocation that failed while a table was built
-// into a status. Nothing is published before all tables are built.
-template <typename Update>
-absl::Status CatchNoMemory(Update update) {
-  try {
-    return update();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("slots: no memory for a new table");
-  }
-}
 
 absl::Status NotFound(AddressSpace space, SlotId id) {
   return absl::NotFoundError(
@@ -87,13 +75,10 @@ absl::Status CreateSlot(Vm& vm, const SlotSpec& spec) {
   if (absl::Status fits = CheckSlotFits(spec, table, nullptr); !fits.ok()) {
     return fits;
   }
-  return CatchNoMemory([&]() -> absl::Status {
-    vm.slots.update_lock().AssertHeld();
-    auto slot = MakeSlot(vm, spec);
-    if (!slot.ok()) return slot.status();
-    vm.slots.Publish(table.With(*std::move(slot)));
-    return absl::OkStatus();
-  });
+  auto slot = MakeSlot(vm, spec);
+  if (!slot.ok()) return slot.status();
+  vm.slots.Publish(table.With(*std::move(slot)));
+  return absl::OkStatus();
 }
 
 absl::Status DeleteSlot(Vm& vm, AddressSpace space, SlotId id) {
@@ -102,14 +87,11 @@ absl::Status DeleteSlot(Vm& vm, AddressSpace space, SlotId id) {
   const SlotTable& table = vm.slots.Current();
   const std::shared_ptr<const Memslot> slot = table.FindById(space, id);
   if (slot == nullptr) return NotFound(space, id);
-  return CatchNoMemory([&] {
-    vm.slots.update_lock().AssertHeld();
-    Table invalid = table.Replacing(InvalidCopy(*slot));
-    Table without = invalid->Without(*slot);
-    Retire(vm, *slot, std::move(invalid));
-    vm.slots.Publish(std::move(without));
-    return absl::OkStatus();
-  });
+  Table invalid = table.Replacing(InvalidCopy(*slot));
+  Table without = invalid->Without(*slot);
+  Retire(vm, *slot, std::move(invalid));
+  vm.slots.Publish(std::move(without));
+  return absl::OkStatus();
 }
 
 absl::Status MoveSlot(Vm& vm, AddressSpace space, SlotId id, Gfn new_base) {
@@ -125,16 +107,13 @@ absl::Status MoveSlot(Vm& vm, AddressSpace space, SlotId id, Gfn new_base) {
   if (absl::Status fits = CheckSlotFits(spec, table, &id); !fits.ok()) {
     return fits;
   }
-  return CatchNoMemory([&]() -> absl::Status {
-    vm.slots.update_lock().AssertHeld();
-    auto moved = MakeSlot(vm, spec);
-    if (!moved.ok()) return moved.status();
-    Table invalid = table.Replacing(InvalidCopy(*slot));
-    Table after = invalid->Replacing(*std::move(moved));
-    Retire(vm, *slot, std::move(invalid));
-    vm.slots.Publish(std::move(after));
-    return absl::OkStatus();
-  });
+  auto moved = MakeSlot(vm, spec);
+  if (!moved.ok()) return moved.status();
+  Table invalid = table.Replacing(InvalidCopy(*slot));
+  Table after = invalid->Replacing(*std::move(moved));
+  Retire(vm, *slot, std::move(invalid));
+  vm.slots.Publish(std::move(after));
+  return absl::OkStatus();
 }
 
 absl::Status SetSlotFlags(Vm& vm, AddressSpace space, SlotId id,
@@ -145,17 +124,14 @@ absl::Status SetSlotFlags(Vm& vm, AddressSpace space, SlotId id,
   const SlotTable& table = vm.slots.Current();
   const std::shared_ptr<const Memslot> slot = table.FindById(space, id);
   if (slot == nullptr) return NotFound(space, id);
-  return CatchNoMemory([&] {
-    vm.slots.update_lock().AssertHeld();
-    SlotSpec spec = slot->spec;
-    spec.flags = flags;
-    const auto changed = std::make_shared<const Memslot>(
-        Memslot{spec, slot->state, slot->rmaps});
-    vm.slots.Publish(table.Replacing(changed));
-    // Faults that saw the old flags are over; what they mapped goes now.
-    if (changed->read_only()) WriteProtectSlot(vm, *changed);
-    return absl::OkStatus();
-  });
+  SlotSpec spec = slot->spec;
+  spec.flags = flags;
+  const auto changed =
+      std::make_shared<const Memslot>(Memslot{spec, slot->state, slot->rmaps});
+  vm.slots.Publish(table.Replacing(changed));
+  // Faults that saw the old flags are over; what they mapped goes now.
+  if (changed->read_only()) WriteProtectSlot(vm, *changed);
+  return absl::OkStatus();
 }
 
 }  // namespace shadowmmu

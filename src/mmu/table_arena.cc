@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
+#include "src/base/no_memory.h"
 
 namespace shadowmmu {
 namespace {
@@ -51,14 +52,19 @@ absl::Status TableArena::Init() {
           "Host::AllocateTables: block_hpa is not a multiple of 2 MiB below "
           "Format().physical_bits");
     }
-    if (!block_at_.emplace(hpa.value() >> kBlockShift, i).second) {
+    blocks_.push_back({hpa, i});
+  }
+  std::sort(blocks_.begin(), blocks_.end(),
+            [](Block a, Block b) { return a.hpa < b.hpa; });
+  for (size_t i = 1; i < blocks_.size(); ++i) {
+    if (blocks_[i].hpa == blocks_[i - 1].hpa) {
       return absl::InvalidArgumentError(
           "Host::AllocateTables: two blocks have one block_hpa");
     }
   }
   pages_ = static_cast<ShadowPage*>(host_.AllocateZeroed(header_bytes()));
   if (pages_ == nullptr || !translations_.Init()) {
-    return absl::ResourceExhaustedError(
+    return NoMemory(
         "table_capacity: no memory for the headers of shadow pages");
   }
   first_hpa_ = memory_.block_hpa[0];
@@ -107,10 +113,14 @@ Hpa TableArena::HpaOf(TableIndex table) const {
 }
 
 TableIndex TableArena::TableAtSlow(Hpa hpa) const {
-  const auto block = block_at_.find(hpa.value() >> kBlockShift);
-  if (block == block_at_.end()) return TableIndex::kNil;
-  const uint64_t page = uint64_t{block->second} * kTablesPerBlock +
-                        (hpa.value() >> kPageShift) % kTablesPerBlock;
+  const auto above =
+      std::upper_bound(blocks_.begin(), blocks_.end(), hpa,
+                       [](Hpa at, Block block) { return at < block.hpa; });
+  if (above == blocks_.begin()) return TableIndex::kNil;
+  const Block& block = *(above - 1);
+  if (hpa - block.hpa >= kBlockBytes) return TableIndex::kNil;
+  const uint64_t page = uint64_t{block.number} * kTablesPerBlock +
+                        ((hpa - block.hpa) >> kPageShift);
   return page < capacity_ ? static_cast<TableIndex>(page + 1)
                           : TableIndex::kNil;
 }

@@ -13,8 +13,8 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "shadowmmu/host.h"
 #include "src/base/block_pool.h"
@@ -143,7 +143,11 @@ class TableArena {
   // them with most Hosts; the others are found by their block.
   Hpa first_hpa_;
   uint64_t contiguous_tables_ = 0;
-  absl::flat_hash_map<uint64_t, uint32_t> block_at_;  // hpa / 2 MiB -> block
+  struct Block {
+    Hpa hpa;
+    uint32_t number;
+  };
+  std::vector<Block> blocks_;  // by hpa
   BlockPool<TranslationArray> translations_;
   TableIndex free_ = TableIndex::kNil;
   uint32_t next_fresh_ = 1;

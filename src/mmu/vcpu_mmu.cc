@@ -3,12 +3,12 @@
 #include "shadowmmu/vcpu_mmu.h"
 
 #include <memory>
-#include <new>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
+#include "src/base/no_memory.h"
 #include "src/mmu/fault.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/roots.h"
@@ -20,6 +20,8 @@
 namespace shadowmmu {
 namespace {
 
+// Only the text of an error takes memory there.
+constexpr absl::string_view kNoTextMemory = "an error, and no memory to say it";
 constexpr uint32_t kPaeRootBytes = 32;
 constexpr uint32_t kPaeRootsPerPage = kPageSize / kPaeRootBytes;
 // How often an entry starts over because requests keep coming.
@@ -65,26 +67,29 @@ SpteRef FindGuestPage(Vm& vm, const VcpuState& vcpu, Gva gva)
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<VcpuMmu>> Mmu::CreateVcpu(VcpuId id) {
-  if (ToInt(id) >= vm_->config.max_vcpus) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "id: ", ToInt(id), " is not below max_vcpus, ", vm_->config.max_vcpus));
-  }
-  try {
+  using Result = absl::StatusOr<std::unique_ptr<VcpuMmu>>;
+  return CatchNoMemory("no memory for a vCPU", [&]() -> Result {
+    if (ToInt(id) >= vm_->config.max_vcpus) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("id: ", ToInt(id), " is not below max_vcpus, ",
+                       vm_->config.max_vcpus));
+    }
     auto state = std::make_unique<VcpuState>();
     state->id = id;
     PlacePaeRoot(*vm_, *state);
     VcpuState* const raw = state.get();
     std::unique_ptr<VcpuMmu> vcpu(new VcpuMmu(*vm_, std::move(state)));
-    MutexLock held(&vm_->lock);
-    if (vm_->vcpus[ToInt(id)] != nullptr) {
-      return absl::AlreadyExistsError(
-          absl::StrCat("id: there is a vCPU ", ToInt(id)));
+    {
+      MutexLock held(&vm_->lock);
+      VcpuState*& place = vm_->vcpus[ToInt(id)];
+      if (place == nullptr) {
+        place = raw;
+        return vcpu;
+      }
     }
-    vm_->vcpus[ToInt(id)] = raw;
-    return vcpu;
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("no memory for a vCPU");
-  }
+    return absl::AlreadyExistsError(
+        absl::StrCat("id: there is a vCPU ", ToInt(id)));
+  });
 }
 
 VcpuMmu::VcpuMmu(Vm& vm, std::unique_ptr<VcpuState> state)
@@ -109,8 +114,10 @@ AddressSpace VcpuMmu::address_space() const { return state_->space; }
 
 absl::Status VcpuMmu::SetRegisters(const PagingRegisters& registers) {
   CheckOutside(*state_, "SetRegisters");
-  absl::StatusOr<PagingMode> mode = PagingModeFor(
-      registers, vm_.config.guest_physical_bits, vm_.entry_format);
+  absl::StatusOr<PagingMode> mode = CatchNoMemory(kNoTextMemory, [&] {
+    return PagingModeFor(registers, vm_.config.guest_physical_bits,
+                         vm_.entry_format);
+  });
   if (!mode.ok()) return mode.status();
   state_->registers = registers;
   state_->requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
@@ -124,8 +131,10 @@ absl::Status VcpuMmu::SetRegisters(const PagingRegisters& registers) {
 absl::Status VcpuMmu::SetAddressSpace(AddressSpace space) {
   CheckOutside(*state_, "SetAddressSpace");
   if (ToInt(space) >= kAddressSpaces) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("space: only 0 to ", kAddressSpaces - 1, " exist"));
+    return CatchNoMemory(kNoTextMemory, [] {
+      return absl::InvalidArgumentError(
+          absl::StrCat("space: only 0 to ", kAddressSpaces - 1, " exist"));
+    });
   }
   if (space == state_->space) return absl::OkStatus();
   state_->space = space;
@@ -205,7 +214,10 @@ absl::StatusOr<GuestExchange> VcpuMmu::GuestCompareExchange(Gpa gpa,
                                                             unsigned size,
                                                             uint64_t expected,
                                                             uint64_t desired) {
-  return CompareExchangeGuest(vm_, state_->space, gpa, size, expected, desired);
+  return CatchNoMemory(kNoTextMemory, [&] {
+    return CompareExchangeGuest(vm_, state_->space, gpa, size, expected,
+                                desired);
+  });
 }
 
 }  // namespace shadowmmu

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "src/base/check.h"
+#include "src/base/no_memory.h"
 
 namespace shadowmmu {
 namespace {
@@ -36,8 +37,7 @@ Vm::~Vm() {
 absl::Status Vm::Init() {
   if (absl::Status got = arena.Init(); !got.ok()) return got;
   if (!lists.Init() || !pages.Init()) {
-    return absl::ResourceExhaustedError(
-        "table_capacity: no memory for the hash and the pools");
+    return NoMemory("table_capacity: no memory for the hash and the pools");
   }
   vcpus.assign(config.max_vcpus, nullptr);
   pae_pages.reserve(config.max_vcpus / kPaeRootsPerPage + 1);

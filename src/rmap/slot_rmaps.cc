@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "absl/status/status.h"
+#include "src/base/no_memory.h"
 
 namespace shadowmmu {
 
@@ -26,7 +27,7 @@ absl::StatusOr<std::shared_ptr<SlotRmaps>> SlotRmaps::Create(Host& host,
                                                              uint64_t serial) {
   SMMU_CHECK_GT(gfns.pages, 0u);
   auto* raw = new (std::nothrow) SlotRmaps(host, gfns, serial);
-  if (raw == nullptr) return absl::ResourceExhaustedError("slot: no memory");
+  if (raw == nullptr) return NoMemory("slot: no memory");
   std::shared_ptr<SlotRmaps> rmaps(raw);
   const uint64_t chunk_bytes =
       rmaps->chunk_count() * sizeof(std::atomic<RmapChunk*>);
@@ -37,8 +38,7 @@ absl::StatusOr<std::shared_ptr<SlotRmaps>> SlotRmaps::Create(Host& host,
   rmaps->gigabytes_ =
       static_cast<GigabyteRecord*>(host.AllocateZeroed(gigabyte_bytes));
   if (rmaps->chunks_ == nullptr || rmaps->gigabytes_ == nullptr) {
-    return absl::ResourceExhaustedError(
-        "pages: no memory for the slot's directory");
+    return NoMemory("pages: no memory for the slot's directory");
   }
   rmaps->bytes_.store(chunk_bytes + gigabyte_bytes, std::memory_order_relaxed);
   return rmaps;
