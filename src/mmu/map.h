@@ -4,8 +4,8 @@
 //  1. Each guest entry on the way is read again under the MMU lock, once its
 //     table is write-protected and the flush for that is paid: from then on the
 //     guest cannot change it unseen, so what is linked is what the guest says.
-//  2. A child that is linked already is kept only if its gfn, its role and its
-//     generation are what this walk needs; otherwise it is unlinked first.
+//  2. A child that is linked already is kept only if its gfn and its role are
+//     what this walk needs; otherwise it is unlinked first.
 //     (Two bugs that sat in KVM for 16 years and more came of trusting it.)
 //  3. A page that holds a shadowed guest table is never mapped writable.
 //

@@ -14,6 +14,7 @@
 #define SHADOWMMU_MMU_PAGE_LIFE_H_
 
 #include "absl/base/thread_annotations.h"
+#include "src/base/check.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/spte_sweep.h"
 #include "src/mmu/vm.h"
@@ -34,8 +35,8 @@ TableIndex FindOrMakePage(Vm& vm, Gfn gfn, PageRole role,
 TableIndex LinkNewChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
                         FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
-// The same, linked under entry `ref`. What is linked there stays only if it is
-// that very page: same gfn, same role, current.
+// The same, linked under entry `ref` of a current page. What is linked there
+// stays only if it is that very page: same gfn, same role.
 inline TableIndex EnsureChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
                               FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
@@ -43,8 +44,10 @@ inline TableIndex EnsureChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
   if (spte.present() && !spte.leaf(Above(role.level()))) {
     const TableIndex child = vm.arena.TableAt(vm.format.TableOf(spte));
     const ShadowPage& page = vm.arena.Page(child);
-    if (page.gfn == gfn && page.role == role &&
-        page.mmu_valid_gen == vm.generations.mmu_valid_gen) {
+    if (page.gfn == gfn && page.role == role) {
+      // A page has children of its own generation only, and `ref` is in a
+      // current one.
+      SMMU_DCHECK_EQ(page.mmu_valid_gen, vm.generations.mmu_valid_gen);
       return child;
     }
   }
