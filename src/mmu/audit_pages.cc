@@ -9,7 +9,13 @@ void AuditPages::Check() {
   CheckActiveList();
   for (uint32_t i = 1; i < vm_.arena.end(); ++i) {
     const auto table = static_cast<TableIndex>(i);
-    if (vm_.lists.back_references().Has(table)) ++place_arrays_;
+    if (vm_.lists.back_references().Has(table)) {
+      ++place_arrays_;
+      if (vm_.arena.Page(table).state != PageState::kActive) {
+        Violation(report_, 11, "table ", i,
+                  " has an array of places, and is no page");
+      }
+    }
     if (vm_.arena.Page(table).state == PageState::kFree) {
       CheckClear(table);
     } else {

@@ -55,6 +55,20 @@ TEST_F(AuditBreakCounts, AnArrayOfPlacesThatNoTableHasIsReported) {
   });
 }
 
+TEST_F(AuditBreakCounts, AFreeTableThatKeptItsPlacesIsReported) {
+  ExpectMiscounted(" has an array of places, and is no page", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    const TableIndex table = vm.arena.Take();
+    vm.arena.Page(table).state = PageState::kFree;
+    vm.lists.back_references().Ensure(table);
+    return Undo([&vm, table] {
+      vm.lock.AssertHeld();
+      vm.lists.back_references().Drop(table);
+      vm.arena.Put(table);
+    });
+  });
+}
+
 // ---- Pages ----
 
 TEST_F(AuditBreakCounts, APageThatTheActiveListPassesOverIsReported) {

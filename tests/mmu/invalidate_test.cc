@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "src/mmu/vm.h"
 #include "tests/harness/small_vm.h"
 
 namespace shadowmmu::testing {
@@ -167,6 +168,34 @@ TEST(Capacity, OldPagesMakeRoomAndEveryAccessStillGoesThrough) {
   }
   EXPECT_GT(vm.mmu().GetStats().pages_evicted, 0u);
   EXPECT_LE(vm.mmu().GetStats().shadow_pages, 16u);
+}
+
+TEST(Capacity, TheRootOfASleepingVcpuStays) {
+  SmallVm vm(SmallVm::Options{.table_capacity = 20, .max_vcpus = 2});
+  vm.AddSlot({.id = SlotId{0}, .base = Gfn(0), .pages = 4096});
+  GuestVcpu& cpu = vm.AddVcpu();
+  GuestVcpu& sleeper = vm.AddVcpu();
+  GuestTableBuilder& tables = vm.UseTables(sleeper, {Gfn(300), 16});
+  ASSERT_TRUE(tables.Map(Gva(0), Gpa(0x5000), Level::k4K, kAll).ok());
+  ASSERT_TRUE(sleeper.Touch(Gva(0), Write()).hit());
+  const Hpa root = sleeper.mmu().HardwareState().root;
+  const auto root_is_active = [&] {
+    Vm& inside = vm.mmu().internals();
+    const VmLock held(inside);
+    const ShadowPage& page = inside.arena.Page(inside.arena.TableAt(root));
+    return page.state == PageState::kActive && page.root_count == 1;
+  };
+  ASSERT_TRUE(root_is_active());
+
+  GuestTableBuilder& others = vm.UseTables(cpu, {Gfn(16), 200});
+  for (uint64_t i = 0; i < 40; ++i) {
+    const Gva gva(i << 30);
+    ASSERT_TRUE(others.Map(gva, ToGpa(Gfn(1024 + i)), Level::k4K, kAll).ok());
+    ASSERT_TRUE(cpu.Touch(gva, Write()).hit());
+  }
+  EXPECT_GT(vm.mmu().GetStats().pages_evicted, 0u);
+  EXPECT_TRUE(root_is_active()) << "it was evicted";
+  EXPECT_EQ(vm.Violations(1), "");
 }
 
 // Roots cannot be evicted, so the least capacity leaves room beside them.

@@ -134,6 +134,17 @@ TEST_F(SpteSweep, DroppingARangeEmptiesItsChainsAndLargePagesAndNoOthers) {
   EXPECT_TRUE(Mapping(B::kSingle).empty());
 }
 
+TEST_F(SpteSweep, ClearingATableOfLeavesOwesAFlushOfItsOwn) {
+  const SpteRef leaf = Mapping(B::kSingle).front();
+  const auto clear =
+      [&](Vm& vm, FlushObligation& flush) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+        DropEntries(vm, leaf.table(), Clearing::kExchange, flush);
+      };
+  EXPECT_TRUE(Do(clear));
+  EXPECT_FALSE(Present(leaf));
+  EXPECT_FALSE(Do(clear)) << "there was nothing left";
+}
+
 TEST_F(SpteSweep, BothWaysToClearATableLeaveTheSame) {
   for (const Clearing clearing : {Clearing::kExchange, Clearing::kStore}) {
     BreakableVm fresh;
