@@ -5,6 +5,7 @@
 #   die TEXT...             says why, and ends the script
 #   duration SECONDS        "3 min 5 s"
 #   need_packages NAME...   installs the Debian packages that are missing
+#   at_fixed_addresses COMMAND...   runs it with no address randomisation
 
 # shellcheck disable=SC2034  # For the scripts that source this.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -21,6 +22,16 @@ duration() {
     printf '%d s' "$1"
   else
     printf '%d min %d s' $(($1 / 60)) $(($1 % 60))
+  fi
+}
+
+# ThreadSanitizer needs fixed parts of the address space, and dies at start on
+# kernels that randomise by more bits than it was made for.
+at_fixed_addresses() {
+  if setarch "$(uname -m)" --addr-no-randomize true 2>/dev/null; then
+    setarch "$(uname -m)" --addr-no-randomize "$@"
+  else
+    "$@"
   fi
 }
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <thread>
 #include <vector>
 
@@ -23,9 +24,17 @@ constexpr Gfn kData{1024};
 // The slot that comes and goes.
 constexpr SlotSpec kGuestSlot{.id = SlotId{7}, .base = Gfn(0x8000), .pages = 8};
 
+// Another number for another mixture: the environment variable
+// SHADOWMMU_THREADS_SEED.
+uint64_t Seed() {
+  const char* const text = std::getenv("SHADOWMMU_THREADS_SEED");
+  return text == nullptr ? 0 : std::strtoull(text, nullptr, 10);
+}
+
 class Rng {
  public:
-  explicit Rng(uint64_t seed) : state_(seed) {}
+  // `thread`: a number of its own for each.
+  explicit Rng(uint64_t thread) : state_(Seed() * 1000 + thread) {}
   uint64_t Below(uint64_t bound) {
     state_ += 0x9e3779b97f4a7c15u;
     uint64_t z = state_;

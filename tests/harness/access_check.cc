@@ -33,6 +33,7 @@ AccessCheck::Case AccessCheck::Begin(uint32_t vcpu, Gva gva,
   Case c;
   c.vcpu = vcpu;
   c.space = model.space;
+  c.gva = gva;
   c.access = access;
   c.truth = world_->Translate(model, gva, access);
   const bool flushed =
@@ -43,6 +44,11 @@ AccessCheck::Case AccessCheck::Begin(uint32_t vcpu, Gva gva,
       model.long_mode() && !world_->PageAt(model.space, ToGfn(RootOf(model)));
   world_->taint().NoteWalk(model.space, c.truth.tables);
   return c;
+}
+
+void AccessCheck::Resume(Case* c) {
+  *c = Begin(c->vcpu, c->gva, c->access);
+  c->interrupted = true;
 }
 
 std::vector<uint32_t> AccessCheck::Frames(const Case& c) const {
@@ -225,6 +231,8 @@ std::string AccessCheck::CheckTranslate(const Case& c, const OpResult& result,
                ? ""
                : "ended as no memory, though no allocation failed";
   }
+  // It is tried once only.
+  if (outcome.kind == Kind::kRetry && c.interrupted) return "";
   if (outcome.kind != Kind::kResume) return CheckEnd(c, outcome);
   if (c.truth.kind == OracleResult::Kind::kTranslated &&
       result.gpa == c.truth.gpa) {

@@ -11,9 +11,7 @@
 //  3. Where the walk reads a tainted entry (taint.h), and the access goes
 //     through with no fault, it may go anywhere, and A and D may be set, but
 //     only where the oracle sets them. An access that faults is never excused,
-//     nor is the first one after an INVLPG of its page, by a vCPU that has
-//     entered the guest since its registers changed, or everything was
-//     invalidated. (Before that it has no tables to drop anything from.)
+//     nor is the first one after an INVLPG of its page.
 //
 // Use: Begin before the op, then one Check, which also brings the world's
 // memory up to date with the A and D bits. A check returns what is wrong, in
@@ -46,10 +44,12 @@ class AccessCheck {
   struct Case {
     uint32_t vcpu = 0;
     AddressSpace space = AddressSpace::kNormal;
+    Gva gva;
     Access access;
     OracleResult truth;
     bool tainted = false;
     bool cr3_outside = false;  // of all slots
+    bool interrupted = false;  // the world changed in the middle of it
 
     bool write() const { return access.type == AccessType::kWrite; }
   };
@@ -63,6 +63,11 @@ class AccessCheck {
   void NoteInvlpg(uint32_t vcpu, Gva gva) { flushed_ = Flushed{vcpu, gva}; }
   // Something has.
   void ForgetInvlpg() { flushed_.reset(); }
+  // The world changes in the middle of an access: Pause before, Resume after.
+  // What A and D bits the first half has set are taken over; the second half
+  // must come to what the oracle says now.
+  std::string Pause(const Case& c) { return Settle(c, Bits::kSome); }
+  void Resume(Case* c);
   // For touch and store; the store itself comes after this.
   std::string CheckTouch(const Case& c, const OpResult& result,
                          Allocations allocations);

@@ -20,6 +20,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -85,12 +86,23 @@ struct Picture {
   uint64_t obsolete = 0;  // obsolete ones that no vCPU holds
 };
 
+// What an MMU asks of its host with no lock of its own held. In the order of
+// the words of Field::kAt.
+enum class HostCall : uint8_t { kResolve, kAllocation };
+
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  // Never an expect op.
+  // Never one that only the interpreter has to do with: expect.*, meanwhile,
+  // repeat.
   virtual OpResult Apply(const Op& op) = 0;
+  // Calls `body`, once, inside the n-th such call from here (0: as 1) that the
+  // MMU makes in the course of a touch, a store or a translate: for Resolve,
+  // when the host has its answer and has not given it yet. `body` may Apply ops
+  // that neither run a guest nor change slots. In place of what was set before.
+  virtual void Interrupt(HostCall call, uint64_t n,
+                         std::function<void()> body) = 0;
 
   // ---- Pictures ----
   // One line for each thing that the MMU finds wrong with itself.

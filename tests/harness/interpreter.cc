@@ -18,16 +18,9 @@ bool IsAccess(OpKind kind) {
          kind == OpKind::kTranslate;
 }
 
-bool IsHostChange(OpKind kind) {
-  return kind == OpKind::kHostUnmap || kind == OpKind::kHostMap ||
-         kind == OpKind::kHostRetarget || kind == OpKind::kHostReadonly;
-}
-
 bool IsHostStore(OpKind kind) {
   return kind == OpKind::kHostPte || kind == OpKind::kHostWrite;
 }
-
-bool IsExpect(OpKind kind) { return kind >= OpKind::kExpectOutcome; }
 
 }  // namespace
 
@@ -35,12 +28,6 @@ Interpreter::Interpreter(const VmShape& vm, Backend* backend)
     : backend_(backend), world_(vm), access_check_(&world_, backend) {}
 
 // ---- Running ----
-
-std::string Interpreter::Step(const Op& op) {
-  if (IsExpect(op.kind())) return Expect(op);
-  if (IsHostChange(op.kind())) return ChangeHost(op);
-  return Run(op);
-}
 
 // A host may change a mapping only while a notifier has it in progress.
 std::string Interpreter::ChangeHost(const Op& op) {
@@ -62,13 +49,17 @@ std::string Interpreter::ChangeHost(const Op& op) {
 }
 
 std::string Interpreter::Run(const Op& op) {
-  const Before before = Look(op);
+  Before before = Look(op);
+  if (under_way_ == nullptr) interrupted_ = false;
+  if (before.access) under_way_ = &*before.access;
   const OpResult result = backend_->Apply(op);
+  if (before.access) under_way_ = nullptr;
   allocations_ = backend_->failed_allocations() == before.failed_allocations
                      ? Allocations::kAllWell
                      : Allocations::kSomeFailed;
   access_check_.ForgetInvlpg();
   frames_.clear();
+  if (!wrong_meanwhile_.empty()) return wrong_meanwhile_;
   if (!result.broken.empty()) return result.broken;
   if (backend_->generation() != before.generation) world_.NoteInvalidation();
   if (result.outcome) last_outcome_ = result.outcome;
@@ -157,15 +148,20 @@ void Interpreter::NoteEntry(const Op& op, const Before& before,
     const std::vector<uint32_t> frames = access_check_.Frames(*before.access);
     frames_.insert(frames_.end(), frames.begin(), frames.end());
   }
-  if (!result.entered) return;
+  if (!Entered(op, result)) return;
   vcpu->entered = world_.taint().invalidated();
-  vcpu->rooted = true;
-  if (!vcpu->long_mode()) return;
-  const Gfn root = ToGfn(Gpa(vcpu->registers.cr3 & 0x000f'ffff'ffff'f000));
-  world_.taint().NoteWalk(vcpu->space, std::span(&root, 1));
+  NoteRoot(*vcpu);
+}
+
+// The vCPU has loaded its root: that is a guest table from now on.
+void Interpreter::NoteRoot(const VcpuModel& vcpu) {
+  if (!vcpu.long_mode()) return;
+  const Gfn root = ToGfn(Gpa(vcpu.registers.cr3 & 0x000f'ffff'ffff'f000));
+  world_.taint().NoteWalk(vcpu.space, std::span(&root, 1));
 }
 
 std::string Interpreter::CheckState(const Op& op, const OpResult& result) {
+  if (!look_) return "";
   const std::vector<std::string> violations = backend_->Audit();
   if (!violations.empty()) {
     return Say("the audit finds ", violations.size(),
@@ -180,13 +176,20 @@ std::string Interpreter::CheckState(const Op& op, const OpResult& result) {
   return wrong.empty() ? CheckFrames(frames_) : wrong;
 }
 
+// Has the op's vCPU entered the guest in its course, after all that could leave
+// it something to flush?
+bool Interpreter::Entered(const Op& op, const OpResult& result) const {
+  if (!result.entered || !op.Has(Field::kVcpu)) return false;
+  return !interrupted_ || result.hpa.has_value() ||
+         backend_->InGuest(*VcpuOf(op));
+}
+
 // Of each CPU that is in the guest, or was when the op was done.
 std::string Interpreter::CheckTlbs(const Op& op, const OpResult& result,
                                    const Picture* picture) {
   for (uint32_t id = 0; id < kStreamMaxVcpus; ++id) {
     if (!world_.vcpu(id).exists) continue;
-    const bool entered =
-        result.entered && op.Has(Field::kVcpu) && VcpuOf(op) == id;
+    const bool entered = VcpuOf(op) == id && Entered(op, result);
     if (!entered && !backend_->InGuest(id)) continue;
     const std::vector<TlbEntry> entries = backend_->Tlb(id);
     std::string wrong = state_check_.CheckTlb(id, entries);

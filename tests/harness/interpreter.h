@@ -5,7 +5,7 @@
 //   std::optional<StreamFailure> failure = RunStream(stream, backend);
 //   if (failure) std::cerr << ReportOf(stream, *failure);
 //
-// After each op:
+// After each op (of one that is repeated: after the last time only 1, 3 and 4):
 //  1. The backend's audit is clean.
 //  2. The op came to what it had to: access_check.h, store_check.h,
 //     slot_rules.h.
@@ -55,6 +55,13 @@ class Interpreter {
     Picture picture;                          // age, testage
   };
 
+  // Now, and once (interpreter_order.cc).
+  std::string Once(const Op& op);
+  std::string Repeat(const Op& repeat, const Op& op);
+  // In the middle of the next access.
+  void Postpone(const Op& meanwhile, const Op& op);
+  std::string RunMeanwhile(const Op& op);
+
   // The op itself, with no notifier around it.
   std::string Run(const Op& op);
   std::string ChangeHost(const Op& op);
@@ -83,6 +90,8 @@ class Interpreter {
                           const absl::Status& status) const;
   // What everything is like now.
   void NoteEntry(const Op& op, const Before& before, const OpResult& result);
+  void NoteRoot(const VcpuModel& vcpu);
+  bool Entered(const Op& op, const OpResult& result) const;
   std::string CheckState(const Op& op, const OpResult& result);
   std::string CheckTlbs(const Op& op, const OpResult& result,
                         const Picture* picture);
@@ -102,7 +111,14 @@ class Interpreter {
 
   Allocations allocations_ = Allocations::kAllWell;  // of the op under way
   std::vector<uint32_t> frames_;  // that the op under way may have changed
-  std::vector<uint64_t> seen_;    // counters and versions at the last picture
+  // What `repeat` or `meanwhile` says about the next op.
+  std::optional<Op> about_next_;
+  bool look_ = true;  // at the state, after the op under way
+  // The access under way; another op may be run in the middle of it.
+  AccessCheck::Case* under_way_ = nullptr;
+  bool interrupted_ = false;  // the op under way was
+  std::string wrong_meanwhile_;
+  std::vector<uint64_t> seen_;  // counters and versions at the last picture
   std::optional<FaultOutcome> last_outcome_;
   absl::Status last_status_;
 };

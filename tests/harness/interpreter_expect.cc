@@ -34,7 +34,8 @@ constexpr uint64_t Stats::*kStats[] = {&Stats::shadow_pages,
                                        &Stats::reclaim_batches,
                                        &Stats::tlb_flushes,
                                        &Stats::guest_writes,
-                                       &Stats::guest_table_writes};
+                                       &Stats::guest_table_writes,
+                                       &Stats::fault_retries};
 
 // In the order of the words of Field::kWhy; 0 is "any".
 bool IsWhy(const FaultOutcome& outcome, uint64_t why) {

@@ -60,7 +60,6 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
       return CheckRegisters(op, result);
     case OpKind::kSpace:
       vcpu->space = SpaceOf(op);
-      vcpu->rooted = false;
       return "";
     case OpKind::kEnter:
       return before.in_guest
@@ -81,9 +80,8 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
       return "";
   }
   const Gva gva = GvaOf(op, vcpu->registers);
-  if (vcpu->rooted && vcpu->entered == world_.taint().invalidated()) {
-    access_check_.NoteInvlpg(*VcpuOf(op), gva);
-  }
+  access_check_.NoteInvlpg(*VcpuOf(op), gva);
+  NoteRoot(*vcpu);
   if (!backend_->InGuest(*VcpuOf(op))) return "";
   for (const TlbEntry& entry : backend_->Tlb(*VcpuOf(op))) {
     if (gva - entry.gva < BytesPerEntry(entry.level)) {
@@ -109,7 +107,6 @@ std::string Interpreter::CheckRegisters(const Op& op, const OpResult& result) {
   const PagingRegisters registers = RegistersOf(op);
   if (result.status.ok()) {
     VcpuModelOf(op)->registers = registers;
-    VcpuModelOf(op)->rooted = false;
     const uint32_t vcpu = *VcpuOf(op);
     return backend_->InGuest(vcpu) && !backend_->Tlb(vcpu).empty()
                ? "left translations cached"
@@ -221,9 +218,9 @@ std::string Interpreter::CheckAge(const Op& op, const Before& before,
 std::string Interpreter::CheckInvalidation(const Op& op, const Before& before,
                                            const OpResult& result) {
   if (op.kind() == OpKind::kBump) {
-    return backend_->generation() == before.generation + 1
+    return backend_->generation() == before.generation + TimesOf(op)
                ? ""
-               : "did not raise the generation by one";
+               : "did not raise the generation so often";
   }
   const Picture now = backend_->Look();
   if (op.kind() == OpKind::kInvalidate) {

@@ -123,6 +123,11 @@ uint64_t OffsetOf(const Op& op) {
              : op.Get(Field::kOffset) % kPageSize;
 }
 
+bool IsHostChange(OpKind kind) {
+  return kind == OpKind::kHostUnmap || kind == OpKind::kHostMap ||
+         kind == OpKind::kHostRetarget || kind == OpKind::kHostReadonly;
+}
+
 HvaRange HvasOf(const Op& op) {
   return {HvaOfFrame(op.Get(Field::kHost)), op.Get(Field::kPages)
                                                 << kPageShift};
@@ -138,6 +143,12 @@ FrameRange FramesOf(const Op& op, uint32_t frames) {
 
 Strategy StrategyOf(const Op& op) {
   return static_cast<Strategy>(op.Get(Field::kStrategy) % 2);
+}
+
+uint64_t TimesOf(const Op& op) {
+  return std::min(op.Get(Field::kTimes), op.kind() == OpKind::kBump
+                                             ? kStreamMaxBumps
+                                             : kStreamMaxRepeats);
 }
 
 Level LevelOf(const Op& op) {

@@ -51,6 +51,8 @@ uint64_t OperandOf(const Op& op, Field field);
 // Where in its frame host.pte or host.write writes.
 uint64_t OffsetOf(const Op& op);
 
+// host.unmap, host.map, host.retarget, host.readonly.
+bool IsHostChange(OpKind kind);
 // The hvas of a notifier, of `age` and of a change of the host's mappings.
 HvaRange HvasOf(const Op& op);
 // Those of the host's frames that a change names: [first, first + count).
@@ -61,6 +63,8 @@ struct FrameRange {
 FrameRange FramesOf(const Op& op, uint32_t frames);
 
 Strategy StrategyOf(const Op& op);
+// How often `bump` or `repeat` does it: cut to what ops.h allows.
+uint64_t TimesOf(const Op& op);
 Level LevelOf(const Op& op);
 
 }  // namespace shadowmmu::testing

@@ -44,7 +44,9 @@ constexpr Words kStatWords[] = {"shadow_pages",
                                 "reclaim_batches",
                                 "tlb_flushes",
                                 "guest_writes",
-                                "guest_table_writes"};
+                                "guest_table_writes",
+                                "fault_retries"};
+constexpr Words kHostCallWords[] = {"resolve", "allocation"};
 
 constexpr uint64_t kNoLimit = ~uint64_t{0};
 
@@ -89,6 +91,8 @@ constexpr FieldInfo kFieldTable[] = {
     {"stat", Style::kWords, kStatWords, 0},
     {"min", Style::kDecimal, {}, 0},
     {"max", Style::kDecimal, {}, kNoLimit},
+    {"times", Style::kDecimal, {}, 1},
+    {"at", Style::kWords, kHostCallWords, 0},
 };
 static_assert(std::size(kFieldTable) == kFields);
 
@@ -125,15 +129,21 @@ constexpr OpShape kOpTable[] = {
     {"host.write", {F::kHost, F::kOffset}, 2, true},
     {"notify.begin", {F::kHost, F::kPages}, 1, false},
     {"notify.end", {F::kHost, F::kPages}, 1, false},
+    {"notify.sequence", {F::kValue}, 1, false},
     {"host.unmap", {F::kHost, F::kPages}, 1, false},
     {"host.map", {F::kHost, F::kPages}, 1, false},
     {"host.retarget", {F::kHost, F::kTo}, 2, false},
     {"host.readonly", {F::kHost, F::kPages}, 1, false},
     {"age", {F::kHost, F::kPages}, 1, false},
     {"testage", {F::kHost, F::kPages}, 1, false},
-    {"bump", {}, 0, false},
+    {"bump", {F::kTimes}, 0, false},
     {"reclaim", {F::kBudget}, 1, false},
     {"invalidate", {F::kStrategy}, 0, false},
+    {"meanwhile", {F::kAt, F::kN}, 0, false},
+    {"repeat",
+     {F::kTimes, F::kGva, F::kGpa, F::kIndex, F::kValue, F::kHost},
+     1,
+     false},
     {"alloc.fail", {F::kN}, 1, false},
     {"expect.outcome", {F::kIs, F::kWhy}, 1, false},
     {"expect.fault", {F::kError, F::kVector}, 1, false},

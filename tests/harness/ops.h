@@ -56,6 +56,7 @@ enum class OpKind : uint8_t {
   kHostWrite,
   kNotifyBegin,
   kNotifyEnd,
+  kNotifySequence,
   kHostUnmap,
   kHostMap,
   kHostRetarget,
@@ -66,6 +67,9 @@ enum class OpKind : uint8_t {
   kBump,
   kReclaim,
   kInvalidate,
+  // When the next op is done, and how often.
+  kMeanwhile,
+  kRepeat,
   // Trouble, and what a regression file expects.
   kAllocFail,
   kExpectOutcome,
@@ -75,7 +79,7 @@ enum class OpKind : uint8_t {
   kExpectLeaves,
   kExpectStat,
 };
-inline constexpr size_t kOpKinds = 42;
+inline constexpr size_t kOpKinds = 45;
 
 // A named argument of an op.
 enum class Field : uint8_t {
@@ -118,8 +122,10 @@ enum class Field : uint8_t {
   kStat,
   kMin,
   kMax,
+  kTimes,
+  kAt,
 };
-inline constexpr size_t kFields = 39;
+inline constexpr size_t kFields = 41;
 
 // What the words of the word-valued fields stand for; any other number is
 // legal too, and means what the enum of the public header makes of it.
@@ -194,6 +200,9 @@ inline constexpr uint32_t kStreamMaxTables = 512;
 inline constexpr size_t kStreamMaxOps = size_t{1} << 20;
 // At most this many bytes in one op: what GuestWrite takes.
 inline constexpr size_t kStreamMaxBytes = 4096;
+// At most so often is an op repeated, and the generation raised by one op.
+inline constexpr uint64_t kStreamMaxRepeats = uint64_t{1} << 17;
+inline constexpr uint64_t kStreamMaxBumps = uint64_t{1} << 40;
 
 // The nearest VM within the bounds.
 VmShape ClampVm(VmShape vm);

@@ -1,6 +1,7 @@
 #include "tests/harness/scene.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "tests/harness/guest_tables.h"
 
@@ -69,6 +70,11 @@ void Scene::ChooseSlots() {
   const uint64_t space = choices_.Below(2);
   const uint64_t host = host_ + choices_.Below(8);
   AddSlot(2, space, base_ + pages_ + gap + more, 4, host);
+  // As the first slot, some 2 MiB away: large guest pages of both have memory
+  // at the same places.
+  const uint64_t away = 16 * PagesPerEntry(Level::k2M);
+  twin_ = base_ + away + 8 < top ? base_ + away : base_ - away;
+  AddSlot(3, 0, twin_, 8, choices_.Below(vm_.frames));
 }
 
 void Scene::ChooseTables() {
@@ -108,6 +114,14 @@ uint64_t Scene::AnyGfn() {
   if (dice < 5) return choices_.Of(data_);
   if (dice < 8) return AnyTable().gfn;
   return choices_.Of(edges_);
+}
+
+Scene::Twins Scene::AnyTwins() {
+  const uint64_t mask = PagesPerEntry(Level::k2M) - 1;
+  Twins twins{base_ & ~mask, twin_ & ~mask, base_ & mask};
+  twins.offset = (twins.offset + choices_.Below(8)) & mask;
+  if (choices_.Percent(50)) std::swap(twins.first, twins.second);
+  return twins;
 }
 
 uint64_t Scene::AnyIndex() {

@@ -49,6 +49,14 @@ class Scene {
   uint64_t AnyEntry(unsigned level);
   // An entry that leads on, as guests have them.
   uint64_t GoodEntry(unsigned level);
+  // Two aligned runs of 2 MiB with memory at the same places in them, and where
+  // in them: those around the first slot, and around the last.
+  struct Twins {
+    uint64_t first = 0;
+    uint64_t second = 0;
+    uint64_t offset = 0;  // pages
+  };
+  Twins AnyTwins();
   // Registers for a vCPU that lead somewhere, mostly.
   Op AnyRegs(uint64_t vcpu);
   // A number at the edges of what 64 bits hold.
@@ -68,6 +76,7 @@ class Scene {
   uint64_t base_ = 0;   // first gfn of the first slot,
   uint64_t pages_ = 0;  // its length,
   uint64_t host_ = 0;   // and its first host frame
+  uint64_t twin_ = 0;   // first gfn of the last slot
   std::vector<Op> slots_;
   std::array<std::vector<uint64_t>, 4> tables_;
   std::vector<uint64_t> indices_;

@@ -7,6 +7,7 @@
 #include "shadowmmu/audit.h"
 #include "shadowmmu/dump.h"
 #include "src/base/check.h"
+#include "src/mmu/vm.h"
 #include "tests/harness/op_values.h"
 
 namespace shadowmmu::testing {
@@ -45,6 +46,9 @@ ShadowmmuBackend::ShadowmmuBackend(const VmShape& vm)
   SMMU_CHECK(ClampVm(vm) == vm);
   host_.MapRange(kStreamHva, vm.frames, Frame{0});
   host_.SetLargestPage(LevelFromInt(vm.largest));
+  host_.SetResolveHook(
+      [this](Hva, AccessType) { OnHostCall(HostCall::kResolve); });
+  host_.SetAllocateHook([this] { OnHostCall(HostCall::kAllocation); });
   MmuConfig config;
   config.host = &host_;
   config.table_capacity = vm.tables;
@@ -125,6 +129,7 @@ OpResult ShadowmmuBackend::Apply(const Op& op) {
       return ApplyHost(op);
     case OpKind::kNotifyBegin:
     case OpKind::kNotifyEnd:
+    case OpKind::kNotifySequence:
     case OpKind::kAge:
     case OpKind::kTestAge:
       return ApplyNotifier(op);
@@ -132,6 +137,8 @@ OpResult ShadowmmuBackend::Apply(const Op& op) {
     case OpKind::kReclaim:
     case OpKind::kInvalidate:
       return ApplyInvalidate(op);
+    case OpKind::kMeanwhile:
+    case OpKind::kRepeat:
     case OpKind::kExpectOutcome:
     case OpKind::kExpectFault:
     case OpKind::kExpectStatus:
@@ -173,7 +180,28 @@ OpResult ShadowmmuBackend::ApplyVcpu(const Op& op) {
     vcpus_[*id] = nullptr;
     return {};
   }
-  return ApplyGuest(op, *vcpus_[*id]);
+  guest_accesses_ = op.kind() == OpKind::kTouch ||
+                    op.kind() == OpKind::kStore ||
+                    op.kind() == OpKind::kTranslate;
+  OpResult result = ApplyGuest(op, *vcpus_[*id]);
+  guest_accesses_ = false;
+  return result;
+}
+
+void ShadowmmuBackend::Interrupt(HostCall call, uint64_t n,
+                                 std::function<void()> body) {
+  interruption_ = {call, std::max<uint64_t>(n, 1), std::move(body)};
+}
+
+void ShadowmmuBackend::OnHostCall(HostCall call) {
+  if (!guest_accesses_ || !interruption_.body || call != interruption_.call ||
+      --interruption_.left != 0) {
+    return;
+  }
+  // Once only, whatever it sets off.
+  const std::function<void()> body = std::move(interruption_.body);
+  interruption_ = {};
+  body();
 }
 
 OpResult ShadowmmuBackend::ApplyGuest(const Op& op, StreamVcpu& vcpu) {
@@ -320,6 +348,9 @@ OpResult ShadowmmuBackend::ApplyNotifier(const Op& op) {
     case OpKind::kNotifyEnd:
       result.status = mmu_->InvalidateEnd(hvas);
       break;
+    case OpKind::kNotifySequence:
+      mmu_->internals().memory.SetSequenceForTesting(op.Get(Field::kValue));
+      break;
     case OpKind::kAge:
       result.young = mmu_->Age(hvas);
       break;
@@ -332,12 +363,24 @@ OpResult ShadowmmuBackend::ApplyNotifier(const Op& op) {
 
 OpResult ShadowmmuBackend::ApplyInvalidate(const Op& op) {
   OpResult result;
-  if (op.kind() == OpKind::kBump) mmu_->BumpGeneration();
+  if (op.kind() == OpKind::kBump) Bump(TimesOf(op));
   if (op.kind() == OpKind::kInvalidate) mmu_->InvalidateAll(StrategyOf(op));
   if (op.kind() == OpKind::kReclaim) {
     result.reclaim = mmu_->ReclaimObsolete(op.Get(Field::kBudget));
   }
   return result;
+}
+
+// All but the last by adding to the counter: nothing else of a bump would be
+// left when the next one comes.
+void ShadowmmuBackend::Bump(uint64_t times) {
+  if (times == 0) return;
+  Vm& vm = mmu_->internals();
+  {
+    MutexLock held(&vm.lock);
+    vm.generations.mmu_valid_gen += times - 1;
+  }
+  mmu_->BumpGeneration();
 }
 
 }  // namespace shadowmmu::testing

@@ -11,6 +11,7 @@
 #define SHADOWMMU_TESTS_HARNESS_SHADOWMMU_BACKEND_H_
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,6 +31,8 @@ class ShadowmmuBackend : public Backend {
   ~ShadowmmuBackend() override;
 
   OpResult Apply(const Op& op) override;
+  void Interrupt(HostCall call, uint64_t n,
+                 std::function<void()> body) override;
   std::vector<std::string> Audit() override;
   Picture Look() override;
   uint64_t RmapLength(AddressSpace space, Gfn gfn, Level level) override;
@@ -63,6 +66,18 @@ class ShadowmmuBackend : public Backend {
   OpResult StoreThrough(StreamVcpu& vcpu, Gva gva, const Access& access,
                         uint64_t value);
   void ChangeMapping(const Op& op);
+  void Bump(uint64_t times);
+  // The host is being asked.
+  void OnHostCall(HostCall call);
+
+  // What Interrupt asked for; no body: nothing.
+  struct Interruption {
+    HostCall call = HostCall::kResolve;
+    uint64_t left = 0;
+    std::function<void()> body;
+  };
+  Interruption interruption_;
+  bool guest_accesses_ = false;  // a touch, store or translate is under way
 
   TestHost host_;
   std::unique_ptr<Mmu> mmu_;

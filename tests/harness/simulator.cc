@@ -9,6 +9,7 @@
 #include "tests/harness/choices.h"
 #include "tests/harness/repairs.h"
 #include "tests/harness/scene.h"
+#include "tests/harness/shapes.h"
 
 namespace shadowmmu::testing {
 namespace {
@@ -19,27 +20,32 @@ struct Weight {
   uint32_t weight;
 };
 constexpr Weight kWeights[] = {
-    {OpKind::kTouch, 320},      {OpKind::kStore, 90},
-    {OpKind::kTranslate, 20},   {OpKind::kInvlpg, 25},
-    {OpKind::kEvict, 10},       {OpKind::kPte, 110},
-    {OpKind::kWrite, 35},       {OpKind::kCmpxchg, 25},
-    {OpKind::kVcpuWrite, 15},   {OpKind::kVcpuCmpxchg, 10},
-    {OpKind::kRead, 5},         {OpKind::kHostPte, 30},
-    {OpKind::kHostWrite, 8},    {OpKind::kNotifyBegin, 14},
-    {OpKind::kNotifyEnd, 3},    {OpKind::kHostUnmap, 8},
-    {OpKind::kHostMap, 8},      {OpKind::kHostRetarget, 20},
-    {OpKind::kHostReadonly, 8}, {OpKind::kAge, 12},
-    {OpKind::kTestAge, 4},      {OpKind::kBump, 14},
-    {OpKind::kReclaim, 24},     {OpKind::kInvalidate, 8},
-    {OpKind::kSlotCreate, 18},  {OpKind::kSlotDelete, 12},
-    {OpKind::kSlotMove, 6},     {OpKind::kSlotFlags, 8},
-    {OpKind::kVcpuCreate, 12},  {OpKind::kVcpuDestroy, 3},
-    {OpKind::kRegs, 16},        {OpKind::kRegsRaw, 4},
-    {OpKind::kSpace, 8},        {OpKind::kEnter, 40},
-    {OpKind::kExit, 12},        {OpKind::kAllocFail, 4}};
+    {OpKind::kTouch, 320},       {OpKind::kStore, 90},
+    {OpKind::kTranslate, 20},    {OpKind::kInvlpg, 25},
+    {OpKind::kEvict, 10},        {OpKind::kPte, 110},
+    {OpKind::kWrite, 35},        {OpKind::kCmpxchg, 25},
+    {OpKind::kVcpuWrite, 15},    {OpKind::kVcpuCmpxchg, 10},
+    {OpKind::kRead, 5},          {OpKind::kHostPte, 30},
+    {OpKind::kHostWrite, 8},     {OpKind::kNotifyBegin, 14},
+    {OpKind::kNotifyEnd, 3},     {OpKind::kHostUnmap, 8},
+    {OpKind::kHostMap, 8},       {OpKind::kHostRetarget, 20},
+    {OpKind::kHostReadonly, 8},  {OpKind::kAge, 12},
+    {OpKind::kTestAge, 4},       {OpKind::kBump, 14},
+    {OpKind::kReclaim, 24},      {OpKind::kInvalidate, 8},
+    {OpKind::kSlotCreate, 18},   {OpKind::kSlotDelete, 12},
+    {OpKind::kSlotMove, 6},      {OpKind::kSlotFlags, 8},
+    {OpKind::kVcpuCreate, 12},   {OpKind::kVcpuDestroy, 3},
+    {OpKind::kRegs, 16},         {OpKind::kRegsRaw, 4},
+    {OpKind::kSpace, 8},         {OpKind::kEnter, 40},
+    {OpKind::kExit, 12},         {OpKind::kAllocFail, 4},
+    {OpKind::kMeanwhile, 16},    {OpKind::kRepeat, 6},
+    {OpKind::kNotifySequence, 2}};
 
 // Slots beyond this many pages take memory in proportion (host.h).
 constexpr uint64_t kMostPages = uint64_t{1} << 20;
+constexpr uint64_t kMostRepeats = 40;
+
+constexpr uint64_t ToInt(OpKind kind) { return static_cast<uint64_t>(kind); }
 
 class Maker {
  public:
@@ -52,8 +58,9 @@ class Maker {
     stream_.vm = scene_.vm();
     SetScene();
     for (size_t i = 0; i < options_.ops && !choices_.exhausted(); ++i) {
-      if (!Repair()) Add(MakeOp(ChooseKind()));
+      if (!Repair() && !Shape()) Add(MakeOp(ChooseKind()));
       TouchAfterInvlpg();
+      if (stream_.ops.back().kind() == OpKind::kMeanwhile) AddMeanwhile();
     }
     return std::move(stream_);
   }
@@ -64,8 +71,12 @@ class Maker {
   void SetScene();
   // The access that an INVLPG is for.
   void TouchAfterInvlpg();
+  // What happens meanwhile, and an access for it to happen in.
+  void AddMeanwhile();
   // False: there was nothing to put back, or not now.
   bool Repair();
+  // Several ops that belong together. False: not now.
+  bool Shape();
   void Add(Op op);
   Op MakeOp(OpKind kind);
   // Each makes a family of ops.
@@ -84,6 +95,7 @@ class Maker {
   const SimulatorOptions options_;
   Scene scene_;
   Repairs repairs_{&scene_, &choices_};
+  Shapes shapes_{&scene_, &choices_};
   OpStream stream_;
   std::vector<Weight> weights_;
   uint64_t weight_ = 0;  // of all
@@ -119,6 +131,7 @@ void Maker::Add(Op op) {
               .fields[static_cast<size_t>(choices_.Below(shape.field_count()))];
       uint64_t value = scene_.Wild();
       if (field == Field::kPages) value = std::min(value, kMostPages);
+      if (op.kind() == OpKind::kRepeat) value = std::min(value, kMostRepeats);
       op.Set(field, value);
     }
   }
@@ -132,6 +145,21 @@ void Maker::TouchAfterInvlpg() {
   Op touch = MakeOp(OpKind::kTouch);
   touch.Set(Field::kVcpu, last.Get(Field::kVcpu));
   stream_.ops.push_back(touch.Set(Field::kGva, last.Get(Field::kGva)));
+}
+
+void Maker::AddMeanwhile() {
+  Add(MakeOp(static_cast<OpKind>(choices_.Of(
+      {ToInt(OpKind::kBump), ToInt(OpKind::kBump), ToInt(OpKind::kInvalidate),
+       ToInt(OpKind::kReclaim), ToInt(OpKind::kNotifyBegin),
+       ToInt(OpKind::kHostUnmap), ToInt(OpKind::kHostRetarget),
+       ToInt(OpKind::kHostReadonly), ToInt(OpKind::kAge)}))));
+  if (choices_.Percent(70)) Add(MakeOp(OpKind::kTouch));
+}
+
+bool Maker::Shape() {
+  if (!choices_.Percent(1)) return false;
+  for (Op& op : shapes_.DirectChild()) Add(std::move(op));
+  return true;
 }
 
 bool Maker::Repair() {
@@ -211,6 +239,23 @@ Op Maker::MakeOp(OpKind kind) {
       return op.Set(Field::kStrategy, choices_.Below(2));
     case OpKind::kAllocFail:
       return op.Set(Field::kN, choices_.Of({1, 1, 2, 3}));
+    case OpKind::kBump:
+      // Now and then as often as a narrow counter would need to come round.
+      return op.Set(Field::kTimes, choices_.Of({1, 1, 1, 1, 1, 1, 1, 0x100,
+                                                0x1'0000, 0x1'0000'0000}));
+    case OpKind::kNotifySequence:
+      return op.Set(Field::kValue, choices_.Of({0x7fff'ffff, 0xffff'ffff,
+                                                0x7fff'ffff'ffff'ffff}));
+    case OpKind::kMeanwhile:
+      return op.Set(Field::kAt, choices_.Of({0, 0, 1}))
+          .Set(Field::kN, choices_.Of({1, 1, 2, 3}));
+    case OpKind::kRepeat:
+      return op.Set(Field::kTimes, choices_.Of({2, 2, 3, 8, 30}))
+          .Set(Field::kGva, choices_.Of({0, kPageSize, kPageSize << 9}))
+          .Set(Field::kGpa, choices_.Of({0, 8, kPageSize}))
+          .Set(Field::kIndex, choices_.Of({0, 1}))
+          .Set(Field::kValue, choices_.Of({0, kPageSize, 8}))
+          .Set(Field::kHost, choices_.Of({0, 1}));
     default:
       break;
   }

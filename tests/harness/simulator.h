@@ -2,7 +2,8 @@
 // bytes), steered to where shadow MMUs go wrong: few guest frames and few
 // tables that many addresses share, tables that map tables and themselves,
 // large guest pages over the edges of slots, slots that share host memory,
-// notifiers around what the host changes, slots that go while others live.
+// notifiers around what the host changes, slots that go while others live,
+// things that happen in the middle of a fault, and the shapes of shapes.h.
 //
 //   OpStream stream = GenerateStream(seed, {.ops = 500});
 //   std::optional<StreamFailure> failure = RunStream(stream);

@@ -15,6 +15,9 @@ StreamVcpu::~StreamVcpu() {
 }
 
 StreamVcpu::Next StreamVcpu::EnterOnce(OpResult* result) {
+  // Before it counts as inside: a kick that comes later must be seen.
+  kick_seen_ = false;
+  cpu_.ClearExitRequest();
   const FaultOutcome ready = mmu_->EnterGuest();
   result->outcome = ready;
   if (!ready.resume()) {
@@ -23,8 +26,6 @@ StreamVcpu::Next StreamVcpu::EnterOnce(OpResult* result) {
   }
   in_guest_ = true;
   result->entered = true;
-  kick_seen_ = false;
-  cpu_.ClearExitRequest();
   const std::string refused = cpu_.Enter(mmu_->HardwareState());
   if (refused.empty()) return Next::kAgain;
   result->broken = "the CPU refuses the hardware state: " + refused;

@@ -301,6 +301,10 @@ void TestHost::SetResolveHook(std::function<void(Hva, AccessType)> hook) {
   resolve_hook_ = std::move(hook);
 }
 
+void TestHost::SetAllocateHook(std::function<void()> hook) {
+  allocate_hook_ = std::move(hook);
+}
+
 void TestHost::SetFormat(const EntryFormat& format) {
   const std::lock_guard lock(mutex_);
   format_ = format;

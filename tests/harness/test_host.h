@@ -139,6 +139,8 @@ class TestHost : public Host, public PhysicalMemory {
   // lock held: the place to change the world in the middle of a fault. nullptr:
   // none. Set it while no other thread uses the host.
   void SetResolveHook(std::function<void(Hva, AccessType)> hook);
+  // The same for AllocateZeroed, before it allocates.
+  void SetAllocateHook(std::function<void()> hook);
   // What Format() answers; before the Mmu is made.
   void SetFormat(const EntryFormat& format);
 
@@ -149,6 +151,7 @@ class TestHost : public Host, public PhysicalMemory {
 
   // ---- Host ----
   void* AllocateZeroed(size_t bytes) override {
+    if (allocate_hook_) allocate_hook_();
     return library_memory_.AllocateZeroed(bytes);
   }
   void Free(void* memory, size_t bytes) override {
@@ -194,6 +197,7 @@ class TestHost : public Host, public PhysicalMemory {
   // The frames' memory; never changes.
   std::byte* const memory_;
   std::function<void(Hva, AccessType)> resolve_hook_;
+  std::function<void()> allocate_hook_;
 
   LibraryMemory library_memory_;
 

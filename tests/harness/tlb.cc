@@ -78,7 +78,15 @@ void Tlb::Flush(FlushRange range) {
   absl::erase_if(structures_, in_range);
 }
 
-void Tlb::FlushPage(Gva gva) { Flush(FlushRange{.begin = gva, .pages = 1}); }
+// By key: a CPU may have cached very much.
+void Tlb::FlushPage(Gva gva) {
+  for (Level level : {Level::k4K, Level::k2M, Level::k1G}) {
+    entries_.erase(Key(FirstAddress(gva, level), level));
+  }
+  for (Level level : {Level::k2M, Level::k1G, Level::k512G, Level::k256T}) {
+    structures_.erase(Key(FirstAddress(gva, level), level));
+  }
+}
 
 std::vector<TlbEntry> Tlb::Entries() const { return Sorted(entries_); }
 

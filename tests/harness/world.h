@@ -33,7 +33,6 @@ struct VcpuModel {
   PagingRegisters registers;
   AddressSpace space = AddressSpace::kNormal;
   Taint::Time entered = 0;  // Taint::invalidated() at its last entry
-  bool rooted = false;      // entered since registers or space last changed
 
   bool long_mode() const {
     return (registers.efer & efer::kLongModeActive) != 0;

@@ -211,6 +211,72 @@ TEST_F(HarnessTest, WhatAFileExpectsIsChecked) {
   EXPECT_EQ(Run("expect.outcome is=fault\n"), "it was: resume");
 }
 
+TEST_F(HarnessTest, ARootThatOnlyAnInvlpgLoadedMayBeWriteTracked) {
+  EXPECT_EQ(Run("exit vcpu=0\nregs vcpu=0 mode=long cr3=0x9000\n"
+                "invlpg vcpu=0 gva=0x0\nregs vcpu=0 mode=long cr3=0x1000\n"
+                "touch vcpu=0 gva=0x5000 type=w priv=u\n"
+                "expect.outcome is=emulate why=write_tracked\n"),
+            "");
+}
+
+// ---- When and how often ----
+
+TEST_F(HarnessTest, WhatIsToHappenMeanwhileHappensInsideTheNextAccess) {
+  EXPECT_EQ(Run("meanwhile\nbump\n"
+                "expect.stat stat=generation_bumps max=0\n"
+                "touch vcpu=0 gva=0x6000 priv=u\n"
+                "expect.stat stat=generation_bumps min=1 max=1\n"
+                "expect.stat stat=fault_retries min=1\n"
+                "touch vcpu=0 gva=0x6000 priv=u\n"
+                "expect.stat stat=generation_bumps max=1\n"),
+            "");
+}
+
+TEST_F(HarnessTest, WhatCannotHappenMeanwhileHappensAtOnce) {
+  EXPECT_EQ(Run("meanwhile\nslot.delete id=0\nexpect.leaves count=0\n"), "");
+}
+
+TEST_F(HarnessTest, AnAccessThatMissesWhatHappenedMeanwhileFails) {
+  backend_.about_results = [](const Op& op, OpResult& result) {
+    if (op.Get(Field::kGva) == 0x6000) result.hpa = ToHpa(PfnOfFrame(10));
+  };
+  EXPECT_THAT(Run("meanwhile\nhost.retarget host=10 to=20\n"
+                  "touch vcpu=0 gva=0x6000 priv=u\n"),
+              HasSubstr("gpa 0xa000"));
+}
+
+TEST_F(HarnessTest, WhatGoesWrongMeanwhileIsToldAsSuch) {
+  backend_.about_results = [](const Op& op, OpResult& result) {
+    if (op.kind() == OpKind::kReclaim) result.reclaim.pages = 99;
+  };
+  EXPECT_EQ(Run("meanwhile\nreclaim budget=1\n"
+                "touch vcpu=0 gva=0x6000 priv=u\n"),
+            "meanwhile: zapped 99 pages");
+}
+
+TEST_F(HarnessTest, ARepeatedOpIsDoneSoOftenAndMovesOn) {
+  EXPECT_EQ(Run("expect.leaves count=1\n"
+                "repeat times=3 index=1 value=0x1000\n"
+                "pte table=0x4 index=8 value=0xb067\n"
+                "repeat times=3 gva=0x1000\n"
+                "touch vcpu=0 gva=0x8000 priv=u\n"
+                "expect.leaves count=4\n"
+                "expect.rmap gfn=0xd count=1\n"
+                "repeat times=0\nslot.delete id=0\n"
+                "expect.leaves count=4\n"),
+            "");
+}
+
+TEST_F(HarnessTest, ARepeatedOpThatFailsSaysWhichTime) {
+  EXPECT_THAT(Run("repeat times=5\nexpect.leaves count=2\n"),
+              HasSubstr("time 1 of 5: there are 1"));
+}
+
+TEST_F(HarnessTest, ManyBumpsAreOneLine) {
+  EXPECT_EQ(Run("bump times=0x100000000\n"), "");
+  EXPECT_EQ(backend_.generation(), 0x1'0000'0001u);
+}
+
 // Of many simulated streams some must notice that no flush arrives.
 TEST(Harness, SimulatedStreamsNoticeLostFlushes) {
   int noticed = 0;
