@@ -76,7 +76,7 @@ std::string BenchVm::ExpectSptes(uint64_t sptes) const {
 uint64_t MemoryInUse(Vm& vm) {
   const VmLock held(vm);
   const uint64_t tables = vm.arena.tables_in_use();
-  uint64_t bytes = tables * (sizeof(SpteTable) + sizeof(ShadowPage));
+  uint64_t bytes = tables * (kPageSize + sizeof(ShadowPage));
   bytes +=
       uint64_t{vm.arena.translations().in_use()} * sizeof(TranslationArray);
   bytes += uint64_t{vm.lists.descriptors().in_use()} * sizeof(PteListDesc);

@@ -11,7 +11,7 @@
 #include "src/mmu/aging.h"
 #include "src/mmu/invalidate.h"
 #include "src/mmu/notifier.h"
-#include "src/mmu/spte_write.h"
+#include "src/mmu/spte_sweep.h"
 
 namespace shadowmmu::bench {
 namespace {
@@ -116,7 +116,7 @@ std::string WriteProtectOp(ShadowMap& map, Meter& meter) {
     for (const GfnRange& part : parts) {
       const Memslot* slot =
           vm.slot_table().Find(AddressSpace::kNormal, part.begin);
-      WriteProtectRange(vm, *slot, part, flush);
+      WriteProtectRange(vm, *slot->rmaps, part, flush);
     }
     flush.Pay(vm);
     meter.Stop();
@@ -184,17 +184,6 @@ std::string DropByListOp(ShadowMap& map, Meter& meter) {
     SMMU_CHECK(EndInvalidation(map.vm(), MemoryOf(part)).ok());
   }
   return Finish(map);
-}
-
-void DropRefs(Vm& vm, std::span<const SpteRef> refs, FlushObligation& flush) {
-  for (const SpteRef ref : refs) DropEntry(vm, ref, flush);
-}
-
-void WriteProtectRange(Vm& vm, const Memslot&, GfnRange gfns,
-                       FlushObligation& flush) {
-  for (Gfn gfn = gfns.begin; gfn < gfns.end(); gfn += 1) {
-    WriteProtectGfn(vm, gfn, flush);
-  }
 }
 
 }  // namespace shadowmmu::bench

@@ -7,14 +7,11 @@
 #ifndef SHADOWMMU_BENCH_MICRO_OPS_H_
 #define SHADOWMMU_BENCH_MICRO_OPS_H_
 
-#include <span>
 #include <string>
-#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "bench/micro/meter.h"
 #include "bench/micro/shadow_map.h"
-#include "src/mmu/flush.h"
 
 namespace shadowmmu::bench {
 
@@ -48,16 +45,6 @@ std::string DropOp(ShadowMap& map, DropOrder order, Meter& meter);
 // Timed: BeginInvalidation of that memory, which goes gfn by gfn, and drops
 // what is on each one's list.
 std::string DropByListOp(ShadowMap& map, Meter& meter);
-
-// ---- What an entry point of src/ in batches would take the place of ----
-
-// Drops every one of `refs`.
-void DropRefs(Vm& vm, std::span<const SpteRef> refs, FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
-// Write-protects all that maps `gfns`, which `slot` covers.
-void WriteProtectRange(Vm& vm, const Memslot& slot, GfnRange gfns,
-                       FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 }  // namespace shadowmmu::bench
 

@@ -131,7 +131,7 @@ bool Attempt::MakeChunks() const {
   if (!slot_->rmaps->EnsureChunk(walk_.gfn)) return false;
   for (unsigned i = walk_.levels; i-- > ToInt(walk_.leaf);) {
     const Gfn table = walk_.step[i].table;
-    const Memslot* slot = slots_.Find(vcpu_.space, table);
+    const Memslot* slot = vcpu_.slot_cache.Find(slots_, vcpu_.space, table);
     if (!slot->rmaps->EnsureWriteTrack(table)) return false;
   }
   return true;
@@ -182,15 +182,11 @@ Gva Truncate(const PagingMode& mode, Gva gva) {
   return mode.off() ? Gva(gva.value() & 0xffff'ffff) : gva;
 }
 
-// Whether the root may have gone: whoever makes it unusable leaves a request.
-bool NeedsRoot(const VcpuState& vcpu) {
-  return vcpu.root.empty() || (vcpu.requests.load(std::memory_order_seq_cst) &
-                               request::kReloadRoot) != 0;
-}
-
 FaultOutcome Try(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
   for (int i = 0; i < kMaxAttempts; ++i) {
-    if (NeedsRoot(vcpu)) {
+    // Whether the root is still good shows under the lock, at the end of the
+    // attempt; the next one loads a new one first.
+    if (vcpu.root.empty() || i > 0) {
       if (auto bad = LoadRoot(vm, vcpu)) return *bad;
     }
     if (auto outcome = Attempt(vm, vcpu, gva, access).Run()) return *outcome;

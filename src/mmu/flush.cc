@@ -9,6 +9,7 @@ namespace {
 // them.
 VcpuSet Request(Vm& vm, uint32_t requests)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  vm.lock.AssertHeld();
   VcpuSet in_guest;
   for (VcpuState* vcpu : vm.vcpus) {
     if (vcpu == nullptr) continue;

@@ -88,6 +88,7 @@ std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
 }
 
 void ReleaseRoot(Vm& vm, VcpuState& vcpu) {
+  vm.lock.AssertHeld();
   const bool current = vcpu.root.epoch == vm.generations.arena_epoch;
   for (unsigned i = 0; current && i < vcpu.root.pages; ++i) {
     const TableIndex table = vcpu.root.page[i];
