@@ -51,6 +51,7 @@ int Main(int argc, char** argv) {
   RegisterFaults();
   RegisterSlots();
   RegisterSlotLoops();
+  RegisterSweeps();
   RegisterChaseAgain();
   if (benchmark::RunSpecifiedBenchmarks() == 0) return kExitFailure;
   benchmark::Shutdown();

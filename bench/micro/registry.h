@@ -1,6 +1,6 @@
 // The benchmarks, by file: each registers its own, in the sizes that the
-// options ask for. A new file (of sweeps, say) adds its function here and to
-// main.cc, and measures with Measure() (meter.h).
+// options ask for. A new file adds its function here and to main.cc, and
+// measures with Measure() (meter.h).
 
 #ifndef SHADOWMMU_BENCH_MICRO_REGISTRY_H_
 #define SHADOWMMU_BENCH_MICRO_REGISTRY_H_
@@ -28,6 +28,7 @@ void RegisterBump();
 void RegisterFaults();
 void RegisterSlots();
 void RegisterSlotLoops();
+void RegisterSweeps();
 // Once more at the end: how far L has moved meanwhile.
 void RegisterChaseAgain();
 
