@@ -66,7 +66,8 @@ void ShadowMap::MakeChunks(const SlotTable& slots, SlotCache& cache,
   for (Level level = Below(kRootLevel); level >= Level::k4K;
        level = Below(level)) {
     const Gfn table = layout_.TableGfnOf<kind>(entry.page, level);
-    SMMU_CHECK(slots.Find(kSpace, table)->rmaps->EnsureWriteTrack(table));
+    SMMU_CHECK(
+        cache.Find(slots, kSpace, table)->rmaps->EnsureWriteTrack(table));
   }
 }
 

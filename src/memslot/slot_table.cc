@@ -74,10 +74,15 @@ const Memslot* SlotCache::FindSlow(const SlotTable& table, AddressSpace space,
                                    Gfn gfn) {
   if (generation_ != table.generation()) {
     generation_ = table.generation();
-    place_.fill(nullptr);
+    place_ = {};
   }
+  std::array<const Memslot*, 2>& places = place_[SetOf(gfn)];
+  if (Covers(places[1], space, gfn)) return places[1];
   const Memslot* slot = table.Find(space, gfn);
-  if (slot != nullptr) place_[PlaceOf(gfn)] = slot;
+  if (slot != nullptr) {
+    places[1] = places[0];
+    places[0] = slot;
+  }
   return slot;
 }
 

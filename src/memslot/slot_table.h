@@ -65,30 +65,30 @@ class SlotTable {
 };
 
 // A reader's memory of its last lookups: most hit the same slots again. Each
-// 128 MiB of gfns has a place, which it shares with those 8 GiB away, so that a
-// reader that goes back and forth between slots keeps both. Good for one
+// 128 MiB of gfns has two places, so that a reader that goes back and forth
+// between slots keeps both; those 8 GiB away share them. Good for one
 // SlotTable; an older or newer one misses.
 class SlotCache {
  public:
   const Memslot* Find(const SlotTable& table, AddressSpace space, Gfn gfn) {
-    const Memslot* slot = place_[PlaceOf(gfn)];
-    if (slot != nullptr && generation_ == table.generation() &&
-        slot->spec.space == space && slot->Contains(gfn)) {
+    const Memslot* slot = place_[SetOf(gfn)][0];
+    if (generation_ == table.generation() && Covers(slot, space, gfn)) {
       return slot;
     }
     return FindSlow(table, space, gfn);
   }
 
  private:
-  static constexpr size_t kPlaces = 64;
+  static constexpr size_t kSets = 64;
   static constexpr unsigned kShift = 15;
-  static size_t PlaceOf(Gfn gfn) {
-    return gfn.value() >> kShift & (kPlaces - 1);
+  static size_t SetOf(Gfn gfn) { return gfn.value() >> kShift & (kSets - 1); }
+  static bool Covers(const Memslot* slot, AddressSpace space, Gfn gfn) {
+    return slot != nullptr && slot->spec.space == space && slot->Contains(gfn);
   }
   const Memslot* FindSlow(const SlotTable& table, AddressSpace space, Gfn gfn);
 
   uint64_t generation_ = ~uint64_t{0};
-  std::array<const Memslot*, kPlaces> place_{};
+  std::array<std::array<const Memslot*, 2>, kSets> place_{};
 };
 
 template <typename Visit>
