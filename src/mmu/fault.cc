@@ -143,11 +143,11 @@ bool Attempt::Blocked(Level level) const {
       {slot_->ToHva(AlignDown(walk_.gfn, level)), BytesPerEntry(level)});
 }
 
-// The sequence is read last: an end that comes between the look at the ranges
-// and here has raised it.
+// The slots are still good: whoever takes one away first waits for this reader
+// of them (slot_update.h). The sequence is read last: an end that comes between
+// the look at the ranges and here has raised it.
 bool Attempt::Stale() const {
-  return vm_.slot_table().generation() != slots_.generation() ||
-         !RootUsable(vm_, vcpu_) || Blocked(Level::k4K) ||
+  return !RootUsable(vm_, vcpu_) || Blocked(Level::k4K) ||
          vm_.memory.sequence() != sequence_;
 }
 

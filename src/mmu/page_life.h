@@ -41,7 +41,7 @@ inline TableIndex EnsureChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
                               FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   const Spte spte = vm.arena.Load(ref);
-  if (spte.present() && !spte.leaf(Above(role.level()))) {
+  if (spte.present() && !spte.large()) {
     const TableIndex child = vm.arena.TableAt(vm.format.TableOf(spte));
     const ShadowPage& page = vm.arena.Page(child);
     if (page.gfn == gfn && page.role == role) {

@@ -24,14 +24,15 @@
 
 namespace shadowmmu {
 
-// Clears an entry and returns what it held.
-inline Spte Clear(std::atomic<uint64_t>& entry, Spte none, Clearing clearing) {
-  if (clearing == Clearing::kExchange) {
+// Clears an entry. By exchange: returns what it held.
+template <Clearing clearing>
+Spte Clear(std::atomic<uint64_t>& entry, Spte none) {
+  if constexpr (clearing == Clearing::kExchange) {
     return Spte(entry.exchange(none.bits(), std::memory_order_acq_rel));
+  } else {
+    entry.store(none.bits(), std::memory_order_relaxed);
+    return Spte();
   }
-  const Spte old(entry.load(std::memory_order_relaxed));
-  entry.store(none.bits(), std::memory_order_relaxed);
-  return old;
 }
 
 // Leaves whose entries are clear, and that are still on their rmaps: takes them
@@ -125,7 +126,7 @@ void DropRefsAhead(Vm& vm, std::span<const SpteRef> refs,
       DropEntry(vm, ref, flush);
       continue;
     }
-    Clear(vm.arena.Entry(ref), none, Clearing::kExchange);
+    Clear<Clearing::kExchange>(vm.arena.Entry(ref), none);
     flush.Owe();
     --page.entries;
     removals.Add(ref, page.role, vm.arena.GfnOf(ref));

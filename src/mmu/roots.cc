@@ -80,9 +80,6 @@ std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
   ReleaseRoot(vm, vcpu);
   const uint32_t pages = UsesPaeRoot(vcpu.paging) ? RootHandle::kMaxPages : 1;
   if (!MakeRoom(vm, held, NeedsOfFault(pages))) return FaultOutcome::NoMemory();
-  if (vm.slot_table().generation() != reader.table().generation()) {
-    return FaultOutcome::Retry();
-  }
   MakeRoot(vm, vcpu);
   return std::nullopt;
 }

@@ -4,7 +4,9 @@
 // through it succeeds any more, its rmaps are remove-only, and notifiers still
 // find every spte on them. Then everything that was made from it is
 // invalidated, and the table without it is published; its rmaps are freed when
-// the last spte is off them, and the last reader has left.
+// the last spte is off them, and the last reader has left. Publishing waits for
+// readers: a fault that saw the slot live is over, with what it mapped, before
+// the invalidation begins.
 //
 //  1. Both tables are built before the first is published: a lack of memory
 //     changes nothing.

@@ -50,6 +50,8 @@ class Spte {
   constexpr bool leaf(Level level) const {
     return level == Level::k4K || (bits_ & pte::kPageSize) != 0;
   }
+  // The same where it is known that the level is above k4K.
+  constexpr bool large() const { return (bits_ & pte::kPageSize) != 0; }
   constexpr bool writable() const { return (bits_ & pte::kWritable) != 0; }
   constexpr bool accessed() const { return (bits_ & pte::kAccessed) != 0; }
   constexpr bool dirty() const { return (bits_ & pte::kDirty) != 0; }

@@ -10,7 +10,8 @@ namespace {
 
 // A direct page table maps 512 gfns in a row: all their heads are in one chunk,
 // or in those of the few slots that share it.
-void DropDirectLeaves(Vm& vm, TableIndex table, Clearing clearing)
+template <Clearing clearing>
+void DropDirectLeaves(Vm& vm, TableIndex table)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   ShadowPage& page = vm.arena.Page(table);
   const Spte none = vm.format.NotPresent();
@@ -20,18 +21,19 @@ void DropDirectLeaves(Vm& vm, TableIndex table, Clearing clearing)
       page.role.space(), gfns, [&](const Memslot& slot, GfnRange part) {
         vm.lock.AssertHeld();
         SlotRmaps& rmaps = *slot.rmaps;
-        RmapHead* heads =
+        RmapHead* const heads =
             rmaps.Head(part.begin, Level::k4K, vm.generations.arena_epoch);
         if (heads == nullptr) return;
-        const auto first = static_cast<unsigned>(part.begin - page.gfn);
-        std::atomic<uint64_t>* const entries =
-            &vm.arena.Entry(SpteRef(table, first));
+        const auto pages = static_cast<unsigned>(part.pages);
+        const SpteRef first(table,
+                            static_cast<unsigned>(part.begin - page.gfn));
+        std::atomic<uint64_t>* const entries = &vm.arena.Entry(first);
         uint32_t dropped = 0;
-        for (unsigned i = 0; i < part.pages; ++i) {
+        for (unsigned i = 0; i < pages; ++i) {
           const Spte old(entries[i].load(std::memory_order_relaxed));
           if (!old.present()) continue;
-          Clear(entries[i], none, clearing);
-          const SpteRef ref(table, first + i);
+          Clear<clearing>(entries[i], none);
+          const auto ref = SpteRef::FromBits(first.bits() + i);
           vm.lists.Remove(heads[i], ref,
                           rmaps.Owner(part.begin + i, Level::k4K));
           ++dropped;
@@ -42,33 +44,52 @@ void DropDirectLeaves(Vm& vm, TableIndex table, Clearing clearing)
       });
 }
 
+// Any other table: its leaves in batches, its links one by one.
+template <Clearing clearing>
+void DropOthers(Vm& vm, TableIndex table, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  ShadowPage& page = vm.arena.Page(table);
+  const PageRole role = page.role;
+  const Spte none = vm.format.NotPresent();
+  std::atomic<uint64_t>* const entries = &vm.arena.Entry(SpteRef(table, 0));
+  Removals<> removals(vm);
+  for (unsigned i = 0; i < kEntriesPerTable && page.entries != 0; ++i) {
+    const Spte spte(entries[i].load(std::memory_order_relaxed));
+    if (!spte.present()) continue;
+    const SpteRef ref(table, i);
+    if (!spte.leaf(role.level())) {
+      DropEntry(vm, ref, flush);
+      continue;
+    }
+    Clear<clearing>(entries[i], none);
+    --page.entries;
+    removals.Add(ref, role, vm.arena.GfnOf(ref));
+  }
+  removals.Finish();
+}
+
+template <Clearing clearing>
+void DropEntriesBy(Vm& vm, TableIndex table, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const PageRole role = vm.arena.Page(table).role;
+  if (role.direct() && role.level() == Level::k4K) {
+    DropDirectLeaves<clearing>(vm, table);
+  } else {
+    DropOthers<clearing>(vm, table, flush);
+  }
+}
+
 }  // namespace
 
 void DropEntries(Vm& vm, TableIndex table, Clearing clearing,
                  FlushObligation& flush) {
-  ShadowPage& page = vm.arena.Page(table);
-  const PageRole role = page.role;
+  const ShadowPage& page = vm.arena.Page(table);
   if (page.entries == 0) return;
   flush.Owe();
-  if (role.direct() && role.level() == Level::k4K) {
-    DropDirectLeaves(vm, table, clearing);
+  if (clearing == Clearing::kExchange) {
+    DropEntriesBy<Clearing::kExchange>(vm, table, flush);
   } else {
-    const Spte none = vm.format.NotPresent();
-    std::atomic<uint64_t>* const entries = &vm.arena.Entry(SpteRef(table, 0));
-    Removals<> removals(vm);
-    for (unsigned i = 0; i < kEntriesPerTable && page.entries != 0; ++i) {
-      const Spte spte(entries[i].load(std::memory_order_relaxed));
-      if (!spte.present()) continue;
-      const SpteRef ref(table, i);
-      if (!spte.leaf(role.level())) {
-        DropEntry(vm, ref, flush);
-        continue;
-      }
-      Clear(entries[i], none, clearing);
-      --page.entries;
-      removals.Add(ref, role, vm.arena.GfnOf(ref));
-    }
-    removals.Finish();
+    DropEntriesBy<Clearing::kStore>(vm, table, flush);
   }
   SMMU_CHECK_EQ(page.entries, 0u) << "more entries counted than there are";
 }
@@ -91,7 +112,7 @@ void DropRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
             [&](SpteRef ref) {
               vm.lock.AssertHeld();
               const Spte old =
-                  Clear(vm.arena.Entry(ref), none, Clearing::kExchange);
+                  Clear<Clearing::kExchange>(vm.arena.Entry(ref), none);
               SMMU_CHECK(old.present())
                   << ref << " is on a list and not present; "
                   << vm.lists.Print(head);

@@ -198,5 +198,27 @@ TEST(SlotCacheTest, AnswersAsTheTableOfTheMomentDoes) {
   EXPECT_EQ(cache.Find(*old, kNormal, Gfn(3)), old->Find(kNormal, Gfn(3)));
 }
 
+// Slots close together, and slots as far apart as shares a place.
+TEST(SlotCacheTest, AnswersAsTheTableDoesWhateverElseWasAsked) {
+  constexpr uint64_t kFar = uint64_t{1} << 21;  // 8 GiB
+  Table table = Start();
+  uint32_t id = 0;
+  for (const uint64_t base : {uint64_t{0}, kFar, 2 * kFar, 3 * kFar}) {
+    for (uint64_t i = 0; i < 5; ++i) {
+      const uint64_t hva = (base + i * 10) << kPageShift;
+      table = Add(table, Spec(id, base + i * 10, 7, hva));
+      table = Add(table, Spec(id, base + i * 10 + 3, 5, hva, kSmm));
+      ++id;
+    }
+  }
+  SlotCache cache;
+  std::mt19937 random(3);
+  for (int i = 0; i < 20'000; ++i) {
+    const AddressSpace space = random() % 2 == 0 ? kNormal : kSmm;
+    const Gfn gfn(random() % 4 * kFar + random() % 60);
+    ASSERT_EQ(cache.Find(*table, space, gfn), table->Find(space, gfn)) << gfn;
+  }
+}
+
 }  // namespace
 }  // namespace shadowmmu::testing
