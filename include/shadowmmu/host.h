@@ -123,6 +123,7 @@ enum class ExchangeResult : uint8_t {
   kUnavailable,  // the memory cannot be touched now; nothing changed
 };
 
+// No call may throw.
 class Host {
  public:
   virtual ~Host() = default;

@@ -109,7 +109,8 @@ class Mmu {
   // A slot by id, or by one of its frames; nullopt where there is none.
   std::optional<SlotSpec> FindSlot(AddressSpace space, SlotId id) const;
   std::optional<SlotSpec> FindSlot(AddressSpace space, Gfn gfn) const;
-  // All slots of all address spaces, by space, then by base.
+  // All slots of all address spaces, by space, then by base. May throw
+  // std::bad_alloc, as no other call here does.
   std::vector<SlotSpec> Slots() const;
   // The memslot generation: changes with every change of the slots.
   uint64_t memslot_generation() const;
