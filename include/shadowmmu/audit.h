@@ -31,6 +31,7 @@ struct AuditReport {
 };
 
 // Takes the MMU lock for its whole length: other threads may go on, and wait.
+// May throw std::bad_alloc.
 AuditReport Audit(const Mmu& mmu);
 
 std::ostream& operator<<(std::ostream& os, const AuditReport& report);

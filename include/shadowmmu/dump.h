@@ -48,7 +48,7 @@ struct MmuDump {
   std::vector<LeafRecord> leaves;  // sorted
 };
 
-// Takes the MMU lock.
+// Takes the MMU lock. May throw std::bad_alloc, as DumpRmap may.
 MmuDump Dump(const Mmu& mmu);
 
 // The rmap of one guest frame at one level, in chain order; empty where

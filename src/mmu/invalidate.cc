@@ -18,9 +18,9 @@ bool AnyObsolete(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
          vm.arena.Page(oldest).mmu_valid_gen != vm.generations.mmu_valid_gen;
 }
 
-// Whether a CPU may still be walking an obsolete page. One that is in the guest
-// and has not served the request that every bump leaves may: its root is
-// obsolete. The others have a current one, or must load one before they enter.
+// Whether a vCPU is in the guest on an obsolete root: it has not served the
+// request that every bump leaves. (Others may have upper levels of obsolete
+// pages cached until the batch's flush; see Clearing.)
 bool AnyCpuInObsoletePages(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   for (const VcpuState* vcpu : vm.vcpus) {
     if (vcpu == nullptr) continue;

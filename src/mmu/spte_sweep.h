@@ -21,9 +21,11 @@
 
 namespace shadowmmu {
 
-// How an entry is cleared. By exchange as a rule: a CPU may be walking the
-// table, and set its accessed and dirty bits. By a plain store where no CPU can
-// reach the table any more, which is some twenty cycles cheaper.
+// How an entry is cleared. Both are right at any time: the CPU sets accessed
+// and dirty bits by locked updates, and no entry that was cleared comes back.
+// Only an exchange takes what the CPU has set with it, to be told to whom it
+// may concern; for an obsolete page that no vCPU runs on, nobody wants to know,
+// and a plain store is some twenty cycles cheaper.
 enum class Clearing : uint8_t { kExchange, kStore };
 
 // Clears every entry of a table.

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "src/mmu/flush.h"
-#include "src/mmu/spte_write.h"
+#include "src/mmu/spte_sweep.h"
 
 namespace shadowmmu {
 namespace {
@@ -58,9 +58,9 @@ void DropStale(Vm& vm, Gpa gpa, size_t bytes)
   FlushObligation flush;
   vm.pages.ForEachShadowing(ToGfn(gpa), [&](TableIndex table) {
     vm.lock.AssertHeld();
-    for (unsigned i = first; i <= last; ++i) {
-      DropEntry(vm, SpteRef(table, i), flush);
-    }
+    std::array<SpteRef, kEntriesPerTable> refs;
+    for (unsigned i = first; i <= last; ++i) refs[i] = SpteRef(table, i);
+    DropRefs(vm, std::span(refs).subspan(first, last - first + 1), flush);
   });
   flush.Pay(vm);
 }

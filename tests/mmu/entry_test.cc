@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "shadowmmu/default_host.h"
 #include "shadowmmu/mmu.h"

@@ -15,6 +15,9 @@
 #include "shadowmmu/default_host.h"
 #include "shadowmmu/mmu.h"
 #include "shadowmmu/vcpu_mmu.h"
+#include "src/mmu/roots.h"
+#include "src/mmu/vcpu_state.h"
+#include "src/mmu/vm.h"
 #include "tests/no_memory/failing_new.h"
 
 namespace shadowmmu::testing {
@@ -129,7 +132,8 @@ class NoMemory : public ::testing::TestWithParam<FailingNew::Lasting> {
         return;
       }
       ++failures_;
-      if (done) return;  // it could do without
+      EXPECT_FALSE(done) << what << " does not tell that memory failed";
+      if (done) return;
     }
   }
 
@@ -151,6 +155,11 @@ class NoMemory : public ::testing::TestWithParam<FailingNew::Lasting> {
     EXPECT_TRUE(report.violations.empty()) << what << ": " << report;
   }
 
+  bool HasRoot() {
+    Vm& vm = mmu_->internals();
+    const VmLock held(vm);
+    return RootUsable(vm, *vm.vcpus[0]);
+  }
   bool Enter() {
     const bool entered = vcpu_->EnterGuest().resume();
     if (entered) vcpu_->ExitGuest();
@@ -196,10 +205,17 @@ TEST_P(NoMemory, EachAllocationInTurnLeavesAHealthyVm) {
              [&] { return vcpu_->HandleFault(Gva(gva), Write()).resume(); });
   }
   EXPECT_EQ(mmu_->GetStats().pte_list_descs, 2u);
+  // Without a root it has to load one, or do without.
+  ASSERT_TRUE(vcpu_->SetRegisters(PagingRegisters()).ok());
+  ASSERT_TRUE(vcpu_->SetRegisters(LongMode()).ok());
+  mmu_->InvalidateAll();
   FailEach("Invlpg", [&] {
     vcpu_->Invlpg(Gva(0x1000));
-    return true;
+    return HasRoot();
   });
+  for (const uint64_t gva : {0x0, 0x20'0000}) {
+    EXPECT_TRUE(vcpu_->HandleFault(Gva(gva), Write()).resume());
+  }
   const HvaRange page{ram_.hva() + 1024 * kPageSize, kPageSize};
   FailEachStatus("InvalidateBegin",
                  [&] { return mmu_->InvalidateBegin(page); });
