@@ -48,6 +48,7 @@ class HostModel : public DefaultHost {
 
   // ---- Notifier ranges in progress ----
   void Begin(HvaRange hvas) { in_progress_.push_back(hvas); }
+  size_t ranges_in_progress() const { return in_progress_.size(); }
   // False if no such range is in progress.
   bool End(HvaRange hvas);
   // Does one cover this page, or a page within `bytes` from it on?

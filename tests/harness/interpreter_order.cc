@@ -9,6 +9,11 @@
 namespace shadowmmu::testing {
 namespace {
 
+// With more than 64 ranges at once the library blocks everything, which has
+// tests of its own (GuestMemoryTest). A few are left for changes of the host's
+// mappings, which begin a range of their own where none covers them.
+constexpr size_t kMostRanges = 60;
+
 bool IsExpect(OpKind kind) { return kind >= OpKind::kExpectOutcome; }
 
 // What may happen while a fault waits for the host: nothing that waits for the
@@ -49,6 +54,10 @@ std::string Interpreter::Step(const Op& op) {
 std::string Interpreter::Once(const Op& op) {
   if (IsExpect(op.kind())) return Expect(op);
   if (IsHostChange(op.kind())) return ChangeHost(op);
+  if (op.kind() == OpKind::kNotifyBegin &&
+      world_.host().ranges_in_progress() >= kMostRanges) {
+    return "";
+  }
   return Run(op);
 }
 

@@ -221,6 +221,15 @@ TEST_F(HarnessTest, ARootThatOnlyAnInvlpgLoadedMayBeWriteTracked) {
 
 // ---- When and how often ----
 
+TEST_F(HarnessTest, BeginsThatNeverEndDoNotBlockWhatTheyDoNotCover) {
+  EXPECT_EQ(Run("repeat times=100\nnotify.begin host=40\n"
+                "touch vcpu=0 gva=0x5000 priv=u\n"
+                "expect.outcome is=resume\n"
+                "host.retarget host=9 to=41\n"
+                "touch vcpu=0 gva=0x5000 priv=u\n"),
+            "");
+}
+
 TEST_F(HarnessTest, WhatIsToHappenMeanwhileHappensInsideTheNextAccess) {
   EXPECT_EQ(Run("meanwhile\nbump\n"
                 "expect.stat stat=generation_bumps max=0\n"
