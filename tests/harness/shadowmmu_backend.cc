@@ -180,11 +180,13 @@ OpResult ShadowmmuBackend::ApplyVcpu(const Op& op) {
     vcpus_[*id] = nullptr;
     return {};
   }
-  guest_accesses_ = op.kind() == OpKind::kTouch ||
-                    op.kind() == OpKind::kStore ||
-                    op.kind() == OpKind::kTranslate;
-  OpResult result = ApplyGuest(op, *vcpus_[*id]);
-  guest_accesses_ = false;
+  StreamVcpu& vcpu = *vcpus_[*id];
+  const bool accesses = op.kind() == OpKind::kTouch ||
+                        op.kind() == OpKind::kStore ||
+                        op.kind() == OpKind::kTranslate;
+  if (accesses) accessing_ = &vcpu;
+  OpResult result = ApplyGuest(op, vcpu);
+  accessing_ = nullptr;
   return result;
 }
 
@@ -194,8 +196,8 @@ void ShadowmmuBackend::Interrupt(HostCall call, uint64_t n,
 }
 
 void ShadowmmuBackend::OnHostCall(HostCall call) {
-  if (!guest_accesses_ || !interruption_.body || call != interruption_.call ||
-      --interruption_.left != 0) {
+  if (accessing_ == nullptr || accessing_->returning() || !interruption_.body ||
+      call != interruption_.call || --interruption_.left != 0) {
     return;
   }
   // Once only, whatever it sets off.

@@ -77,7 +77,8 @@ class ShadowmmuBackend : public Backend {
     std::function<void()> body;
   };
   Interruption interruption_;
-  bool guest_accesses_ = false;  // a touch, store or translate is under way
+  // The vCPU whose touch, store or translate is under way; null: none.
+  const StreamVcpu* accessing_ = nullptr;
 
   TestHost host_;
   std::unique_ptr<Mmu> mmu_;

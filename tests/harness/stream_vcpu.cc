@@ -116,7 +116,9 @@ void StreamVcpu::Return(bool inside, OpResult* result) {
     return;
   }
   // Where it cannot enter it stays outside, which is what `enter` itself does.
+  returning_ = true;
   const OpResult back = Enter();
+  returning_ = false;
   result->entered = result->entered || back.entered;
   if (result->broken.empty()) result->broken = back.broken;
 }

@@ -42,6 +42,8 @@ class StreamVcpu {
   OpResult Enter();
   void Leave();
   bool in_guest() const { return in_guest_; }
+  // On its way back into the guest: what it did outside is over.
+  bool returning() const { return returning_; }
 
   // One access of the guest; `body` touches the memory of one that goes
   // through. Ends in the guest only if it began there.
@@ -65,6 +67,7 @@ class StreamVcpu {
   const std::unique_ptr<VcpuMmu> mmu_;
   CpuModel cpu_;
   bool in_guest_ = false;
+  bool returning_ = false;
   bool kick_seen_ = false;
 };
 

@@ -221,6 +221,25 @@ TEST_F(HarnessTest, ARootThatOnlyAnInvlpgLoadedMayBeWriteTracked) {
 
 // ---- When and how often ----
 
+// The translation is over when the vCPU allocates for its new root.
+TEST(HarnessTestOfItsOwn, NothingHappensMeanwhileOnTheWayBackIntoTheGuest) {
+  const auto stream = ParseStream(
+      "vm vcpus=0 frames=16 tables=28 largest=4K bits=52\n"
+      "vcpu.create vcpu=0\n"
+      "slot.create id=0 gfn=0x0 pages=16 host=0\n"
+      "regs vcpu=0 mode=long cr3=0x9000 nxe=1\n"
+      "enter vcpu=0\n"
+      "meanwhile at=allocation\n"
+      "host.unmap host=6\n"
+      "write gpa=0x9000 bytes=c70f00000000000007600000\n"
+      "slot.delete id=0\n"
+      "slot.create id=1 gfn=0x0 pages=16 host=0 flags=ro\n"
+      "translate vcpu=0 gva=0x8000000000 priv=u\n");
+  ASSERT_TRUE(stream.ok()) << stream.status();
+  const auto failure = RunStream(*stream);
+  EXPECT_FALSE(failure.has_value());
+}
+
 TEST_F(HarnessTest, BeginsThatNeverEndDoNotBlockWhatTheyDoNotCover) {
   EXPECT_EQ(Run("repeat times=100\nnotify.begin host=40\n"
                 "touch vcpu=0 gva=0x5000 priv=u\n"
