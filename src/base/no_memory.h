@@ -13,6 +13,10 @@
 
 namespace shadowmmu {
 
+// For calls in which only the text of an error takes memory.
+inline constexpr absl::string_view kNoTextMemory =
+    "an error, and no memory to say it";
+
 // ResourceExhausted, with `text` if there is memory left for that.
 inline absl::Status NoMemory(absl::string_view text) noexcept {
   try {

@@ -22,8 +22,6 @@ namespace {
 
 // While a table of slots is built: nothing was published yet.
 constexpr absl::string_view kNoSlotMemory = "slots: no memory for a new table";
-// Only the text of an error takes memory there.
-constexpr absl::string_view kNoTextMemory = "an error, and no memory to say it";
 
 // Each vCPU may hold four tables as its root, which nothing can evict; beside
 // them a fault, or a root that is being loaded, must find room.

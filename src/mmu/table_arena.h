@@ -104,11 +104,6 @@ class TableArena {
         << gfn;
   }
 
-  // The gfns of an indirect page's entries; nullptr for a direct page.
-  const Gfn* Translations(TableIndex table) const {
-    const uint32_t index = Page(table).translations;
-    return index == 0 ? nullptr : translations_[index].gfn;
-  }
   // Asks the cache for what GfnOf will read.
   void PrefetchGfn(SpteRef ref) const {
     const ShadowPage& page = Page(ref.table());

@@ -20,8 +20,6 @@
 namespace shadowmmu {
 namespace {
 
-// Only the text of an error takes memory there.
-constexpr absl::string_view kNoTextMemory = "an error, and no memory to say it";
 constexpr uint32_t kPaeRootBytes = 32;
 constexpr uint32_t kPaeRootsPerPage = kPageSize / kPaeRootBytes;
 // How often an entry starts over because requests keep coming.
