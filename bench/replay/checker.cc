@@ -16,8 +16,8 @@ absl::Status Checker::CheckAccess(const PagingRegisters& registers, Gva gva,
                                   const Access& access,
                                   const FaultOutcome& outcome, Hpa hpa) {
   ++accesses_;
-  const OracleResult truth =
-      oracle_.Translate(registers, AddressSpace::kNormal, gva, access);
+  const OracleResult truth = oracle_.Translate(
+      {.registers = registers}, AddressSpace::kNormal, gva, access);
   if (Agrees(truth, outcome, hpa)) return absl::OkStatus();
   return absl::InternalError(Say(access, " at ", gva, ": the library says ",
                                  outcome, " (", hpa, "), the oracle says ",

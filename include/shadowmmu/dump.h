@@ -25,6 +25,7 @@ struct LeafRecord {
   bool writable = false;
   bool user = false;
   bool executable = false;
+  unsigned key = 0;  // protection key; counts in long mode, on user pages
   bool accessed = false;
   bool dirty = false;
   bool obsolete = false;  // its shadow page is not of this generation
@@ -34,7 +35,7 @@ struct LeafRecord {
 // One shadow page.
 struct PageRecord {
   Gfn gfn;
-  std::string role;  // as "level 4K, as 0, direct, wux"
+  std::string role;  // as "level 4K, as 0, direct, wux, long, nxe"
   uint64_t mmu_valid_gen = 0;
   uint32_t roots = 0;    // how many vCPUs hold it as root
   uint32_t sptes = 0;    // entries in use

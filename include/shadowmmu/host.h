@@ -110,8 +110,12 @@ struct EntryFormat {
   // that does not.
   bool has_accessed_dirty = true;
   bool has_no_execute = true;
-  bool has_protection_keys = false;
   bool has_1g_pages = true;
+  // Guests are offered these only where the walking CPU has them.
+  bool has_smep = false;
+  bool has_smap = false;
+  bool has_protection_keys = false;  // of user pages (PKU)
+  bool has_five_levels = false;      // LA57
   // Written into entries that are not present. Bit 0 must be clear.
   uint64_t not_present_value = 0;
 };

@@ -30,51 +30,9 @@
 #include "shadowmmu/fault.h"
 #include "shadowmmu/host.h"
 #include "shadowmmu/mmu.h"
+#include "shadowmmu/registers.h"
 
 namespace shadowmmu {
-
-// Bits of the control registers that paging depends on (SDM vol. 3, 2.5, 4.1;
-// APM vol. 2, 3.1).
-namespace cr0 {
-inline constexpr uint64_t kProtection = 1u << 0;     // PE
-inline constexpr uint64_t kWriteProtect = 1u << 16;  // WP
-inline constexpr uint64_t kPaging = 1u << 31;        // PG
-}  // namespace cr0
-namespace cr4 {
-inline constexpr uint64_t kPageSizeExtensions = 1u << 4;         // PSE
-inline constexpr uint64_t kPhysicalAddressExtension = 1u << 5;   // PAE
-inline constexpr uint64_t kGlobalPages = 1u << 7;                // PGE
-inline constexpr uint64_t kFiveLevels = 1u << 12;                // LA57
-inline constexpr uint64_t kProcessContextIds = 1u << 17;         // PCIDE
-inline constexpr uint64_t kSupervisorNoExecute = 1u << 20;       // SMEP
-inline constexpr uint64_t kSupervisorNoAccess = 1u << 21;        // SMAP
-inline constexpr uint64_t kProtectionKeys = 1u << 22;            // PKE
-inline constexpr uint64_t kSupervisorProtectionKeys = 1u << 24;  // PKS
-}  // namespace cr4
-namespace efer {
-inline constexpr uint64_t kLongModeEnable = 1u << 8;    // LME
-inline constexpr uint64_t kLongModeActive = 1u << 10;   // LMA
-inline constexpr uint64_t kNoExecuteEnable = 1u << 11;  // NXE
-}  // namespace efer
-
-// The guest's view of its paging registers. The values at reset: paging off.
-struct PagingRegisters {
-  uint64_t cr0 = 0;
-  uint64_t cr3 = 0;
-  uint64_t cr4 = 0;
-  uint64_t efer = 0;
-  friend bool operator==(const PagingRegisters&,
-                         const PagingRegisters&) = default;
-};
-
-// What the CPU that runs the guest must really hold while it does.
-struct HardwareState {
-  Hpa root = Hpa();   // for CR3
-  uint64_t cr0 = 0;   // the paging bits to set: PG and WP, with PE
-  uint64_t cr4 = 0;   // the paging bits to set; all others of `cr4::` clear
-  uint64_t efer = 0;  // LME, LMA and NXE as the CPU needs them
-  friend bool operator==(const HardwareState&, const HardwareState&) = default;
-};
 
 struct VcpuState;  // the library's inside (src/mmu/vcpu_state.h)
 
@@ -88,14 +46,32 @@ class VcpuMmu {
 
   // ---- Registers. Not while in the guest. ----
 
-  // Takes a write of CR0, CR3, CR4 or EFER (the whole new set at once).
-  // InvalidArgument: a combination that a CPU refuses (it raises #GP), naming
-  // the register and the bit. Unimplemented: a mode that the library does not
-  // have yet: 32-bit, PAE and five-level paging, CR0.WP clear, SMEP, SMAP,
-  // protection keys, PCIDs. On an error nothing changes. On success the
+  // Takes a write of CR0, CR3, CR4 or EFER: the whole new set at once.
+  // InvalidArgument: a combination that a CPU with these features refuses (it
+  // raises #GP), naming the register and the bit. That a single MOV or WRMSR
+  // may not step from the old set to the new one (EFER.LME while CR0.PG is set,
+  // CR4.LA57 in long mode: SDM vol. 3, 2.5, 4.1.2) is not looked at: states
+  // are also loaded as a whole. On an error nothing changes. On success the
   // vCPU's own TLB is flushed before its next entry.
+  //
+  // With PAE paging the PDPTEs are loaded from guest memory when SDM vol. 3,
+  // 4.4.1 says that they are: CR3 is another, PAE paging begins, or one of
+  // CR0.CD, CR0.NW, CR4.PGE, CR4.PSE and CR4.SMEP changes. InvalidArgument as
+  // well: one that is present has a reserved bit set (#GP). NotFound: CR3 leads
+  // outside the slots. Unavailable: the host has not the memory at hand, or a
+  // notifier is about to take it; try again.
   absl::Status SetRegisters(const PagingRegisters& registers);
+  // MOV to CR3. As SetRegisters with that cr3, and the PDPTEs are loaded even
+  // if it is the value that CR3 has.
+  absl::Status WriteCr3(uint64_t cr3);
   const PagingRegisters& registers() const;
+  // As last loaded; zero outside PAE paging.
+  const Pdptes& pdptes() const;
+  // What the vCPU's CPU has, as its CPUID says. At first: everything that the
+  // walking CPU can back. InvalidArgument: a feature that it cannot, or the
+  // registers use one that is taken away, naming it; nothing changes then.
+  absl::Status SetFeatures(const CpuFeatures& features);
+  const CpuFeatures& features() const;
   // Switches to the other guest physical address space (SMM entry and RSM).
   // InvalidArgument: there is no such space.
   absl::Status SetAddressSpace(AddressSpace space);

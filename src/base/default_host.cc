@@ -174,6 +174,14 @@ void DefaultHost::FlushTlb(const VcpuSet&, FlushRange) {
   flushes_.fetch_add(1, std::memory_order_relaxed);
 }
 
-EntryFormat DefaultHost::Format() const { return EntryFormat{}; }
+EntryFormat DefaultHost::Format() const {
+  // No CPU walks the tables: it has everything.
+  EntryFormat format;
+  format.has_smep = true;
+  format.has_smap = true;
+  format.has_protection_keys = true;
+  format.has_five_levels = true;
+  return format;
+}
 
 }  // namespace shadowmmu

@@ -137,7 +137,7 @@ void AuditPages::CheckEntries(TableIndex table) {
       continue;
     }
     ++present;
-    if ((spte.bits() & vm_.format.ReservedBits(spte, level)) != 0) {
+    if (vm_.format.ReservedBitsSet(spte, page.role) != 0) {
       Violation(report_, 1, ref, " has bits that the CPU reserves");
     }
     if (spte.leaf(level)) {
@@ -163,9 +163,17 @@ void AuditPages::CheckLeaf(SpteRef ref, Spte spte) {
   } else if (list->kind != ListKey::Kind::kRmap) {
     Violation(report_, 1, ref, " is a leaf and sits on ", *list);
   }
-  if (!page.role.rights().Includes(spte.rights())) {
+  // A fix-up (permission.h) may write what its role may not.
+  const bool fix_up = page.role.rules().Has(GuestRules::kFixUps) &&
+                      spte.writable() && !spte.rights().user();
+  const Rights granted = fix_up ? spte.rights().WithoutWrite() : spte.rights();
+  if (!page.role.rights().Includes(granted)) {
     Violation(report_, 1, ref, " grants ", spte.rights(), ", its role ",
               page.role.rights());
+  }
+  if (page.role.direct() && spte.key() != page.role.key()) {
+    Violation(report_, 1, ref, " has protection key ", spte.key(),
+              ", its page ", page.role.key());
   }
   if (!IsAligned(gfn, page.role.level())) {
     Violation(report_, 1, ref, " maps ", gfn, ", not aligned to its level");
@@ -188,8 +196,13 @@ void AuditPages::CheckLink(SpteRef ref, Spte spte) {
               " and is not on its parent list");
   }
   const ShadowPage& below = vm_.arena.Page(child);
+  // An entry of a guest's directory of 4 bytes became two (page_role.h).
+  const bool halves = !below.role.direct() &&
+                      below.role.rules().layout() == EntryLayout::k32Bit;
   if (below.role.level() != Below(page.role.level()) ||
       below.role.space() != page.role.space() ||
+      below.role.rules() != page.role.rules() ||
+      below.role.quadrant() != (halves ? ref.index() % 2 : 0) ||
       !page.role.rights().Includes(below.role.rights()) ||
       below.mmu_valid_gen != page.mmu_valid_gen) {
     Violation(report_, 4, ref, " of a table (", page.role, ", generation ",
@@ -204,6 +217,7 @@ void AuditPages::CheckRoots() {
       continue;
     }
     for (unsigned i = 0; i < vcpu->root.pages; ++i) {
+      if (vcpu->root.page[i] == TableIndex::kNil) continue;
       ++roots_[ToInt(vcpu->root.page[i])];
     }
     CheckHardwareRoot(*vcpu);
@@ -231,13 +245,31 @@ void AuditPages::CheckHardwareRoot(const VcpuState& vcpu) {
   } else {
     good = vcpu.hardware.root == vcpu.pae_root;
     for (unsigned i = 0; i < root.pages; ++i) {
-      const Spte wanted = vm_.format.PaeRoot(vm_.arena.HpaOf(root.page[i]));
-      good = good && Spte(vcpu.pae_entries[i].load()) == wanted;
+      const Spte entry(vcpu.pae_entries[i].load());
+      const bool there = root.page[i] != TableIndex::kNil;
+      const Spte wanted =
+          there ? vm_.format.PaeRoot(vm_.arena.HpaOf(root.page[i])) : Spte();
+      good = good && entry == wanted &&
+             vm_.format.ReservedBitsSetInRoot(entry) == 0;
+      if (there) CheckQuadrant(vcpu, i);
     }
   }
   if (!good) {
     Violation(report_, 4, "vCPU ", ToInt(vcpu.id),
               " walks from another root than it holds");
+  }
+}
+
+// Page directory `i` of a PAE root maps the i-th GiB.
+void AuditPages::CheckQuadrant(const VcpuState& vcpu, unsigned i) {
+  const ShadowPage& page = vm_.arena.Page(vcpu.root.page[i]);
+  const bool parts = page.role.rules().layout() == EntryLayout::k32Bit;
+  const bool wrong = page.role.direct()
+                         ? page.gfn != Gfn(i * PagesPerEntry(Level::k1G))
+                         : page.role.quadrant() != (parts ? i : 0);
+  if (wrong || page.role.level() != Level::k2M || !page.role.pae()) {
+    Violation(report_, 4, "vCPU ", ToInt(vcpu.id), " has for GiB ", i,
+              " a page (", page.role, ") of ", page.gfn);
   }
 }
 

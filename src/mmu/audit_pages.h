@@ -34,6 +34,8 @@ class AuditPages {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckHardwareRoot(const VcpuState& vcpu)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  void CheckQuadrant(const VcpuState& vcpu, unsigned i)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckEntries(TableIndex table) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckLeaf(SpteRef ref, Spte spte)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);

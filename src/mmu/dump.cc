@@ -21,6 +21,7 @@ LeafRecord RecordLeaf(Vm& vm, SpteRef ref, Spte spte)
   leaf.writable = spte.writable();
   leaf.user = spte.rights().user();
   leaf.executable = spte.rights().execute();
+  leaf.key = spte.key();
   leaf.accessed = spte.accessed();
   leaf.dirty = spte.dirty();
   leaf.obsolete = page.mmu_valid_gen != vm.generations.mmu_valid_gen;
@@ -94,11 +95,12 @@ std::vector<RmapRecord> DumpRmap(const Mmu& mmu, AddressSpace space, Gfn gfn,
 }
 
 std::ostream& operator<<(std::ostream& os, const LeafRecord& leaf) {
-  return os << leaf.space << " " << leaf.gfn << " " << leaf.level << " -> "
-            << leaf.pfn << " " << (leaf.writable ? 'w' : '-')
-            << (leaf.user ? 'u' : '-') << (leaf.executable ? 'x' : '-')
-            << (leaf.accessed ? 'a' : '-') << (leaf.dirty ? 'd' : '-')
-            << (leaf.obsolete ? " obsolete" : "");
+  os << leaf.space << " " << leaf.gfn << " " << leaf.level << " -> " << leaf.pfn
+     << " " << (leaf.writable ? 'w' : '-') << (leaf.user ? 'u' : '-')
+     << (leaf.executable ? 'x' : '-') << (leaf.accessed ? 'a' : '-')
+     << (leaf.dirty ? 'd' : '-');
+  if (leaf.key != 0) os << " key " << leaf.key;
+  return os << (leaf.obsolete ? " obsolete" : "");
 }
 
 std::ostream& operator<<(std::ostream& os, const PageRecord& page) {

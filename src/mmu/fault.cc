@@ -22,8 +22,7 @@ std::optional<FaultOutcome> Walk(Vm& vm, VcpuState& vcpu,
                             .cache = vcpu.slot_cache,
                             .memory = vm.memory,
                             .space = vcpu.space,
-                            .mode = vcpu.paging,
-                            .physical_bits = vm.config.guest_physical_bits};
+                            .mode = vcpu.paging};
   const uint64_t sequence = vm.memory.sequence();
   std::optional<FaultOutcome> bad = WalkGuest(context, gva, access, walk);
   if (!bad || !walk->refused) return bad;
@@ -119,8 +118,9 @@ void Attempt::TellHost(Level largest) const {
   const Hva hva = slot_->ToHva(AlignDown(walk_.gfn, largest));
   const Pfn pfn = AlignDown(host_.pfn, largest);
   vm_.host.MarkYoung(hva, pfn, largest);
-  if (host_.writable && walk_.rights.write() && walk_.dirty == Dirty::kYes &&
-      !slot_->read_only()) {
+  const bool writable =
+      (walk_.rights.write() && walk_.dirty == Dirty::kYes) || walk_.fix_up;
+  if (host_.writable && writable && !slot_->read_only()) {
     vm_.host.MarkDirty(hva, pfn, largest);
   }
 }
@@ -159,6 +159,12 @@ std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
   }
   while (largest > Level::k4K && Blocked(largest)) largest = Below(largest);
   if (Stale()) return std::nullopt;
+  // With PAE paging: a page directory that no slot covered when the root was
+  // loaded. The next attempt loads a root that has it.
+  if (vcpu_.root.For(gva_) == TableIndex::kNil) {
+    ReleaseRoot(vm_, vcpu_);
+    return std::nullopt;
+  }
   const MapTarget target{.gva = gva_,
                          .access = access_,
                          .walk = walk_,
@@ -175,11 +181,6 @@ std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
   }
   return FaultOutcome::Emulate(ToGpa(walk_.gfn) + PageOffset(gva_),
                                EmulateReason::kWriteTracked);
-}
-
-// Outside long mode linear addresses have 32 bits.
-Gva Truncate(const PagingMode& mode, Gva gva) {
-  return mode.off() ? Gva(gva.value() & 0xffff'ffff) : gva;
 }
 
 FaultOutcome Try(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
@@ -200,8 +201,7 @@ FaultOutcome Try(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
 FaultOutcome HandleFault(Vm& vm, VcpuState& vcpu, Gva gva,
                          const Access& access) {
   vcpu.faults.Increment();
-  const FaultOutcome outcome =
-      Try(vm, vcpu, Truncate(vcpu.paging, gva), access);
+  const FaultOutcome outcome = Try(vm, vcpu, vcpu.paging.Linear(gva), access);
   if (outcome.kind == FaultOutcome::Kind::kGuestFault) {
     vcpu.guest_faults.Increment();
   } else if (outcome.kind == FaultOutcome::Kind::kEmulate) {
@@ -214,7 +214,7 @@ Translation TranslateGva(Vm& vm, VcpuState& vcpu, Gva gva,
                          const Access& access) {
   const SlotReader reader(vm.slots);
   GuestWalk walk;
-  const Gva linear = Truncate(vcpu.paging, gva);
+  const Gva linear = vcpu.paging.Linear(gva);
   if (auto bad = Walk(vm, vcpu, reader.table(), linear, access, &walk)) {
     return {.outcome = *bad};
   }

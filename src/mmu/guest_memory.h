@@ -2,7 +2,8 @@
 // record of host ranges that are going away.
 //
 //  1. Guest memory is touched inside a Section only. A section is short, and
-//     never blocks.
+//     waits for nothing but a TLB flush under the MMU lock, which whoever
+//     blocks a range needs next.
 //  2. Block(range) returns when no section is left that may touch the range;
 //     from then on, until Unblock, every touch of it is refused as kBlocked.
 //  3. Unblock raises the sequence before it lets go of the range: whoever

@@ -9,31 +9,13 @@ namespace {
 // How often a walk starts over because its compare-exchange lost.
 constexpr int kMaxWalks = 8;
 
-// Bits that must be clear in a present 8-byte entry (SDM vol. 3, 4.5.4).
-uint64_t ReservedBits(uint64_t gpte, Level level, const WalkContext& context) {
-  uint64_t reserved =
-      pte::kAddress & ~((uint64_t{1} << context.physical_bits) - 1);
-  if (context.mode.no_execute == NoExecute::kDisabled) {
-    reserved |= pte::kNoExecute;
-  }
-  if (level >= Level::k512G) reserved |= pte::kPageSize;
-  const bool large = (gpte & pte::kPageSize) != 0;
-  if (large && (level == Level::k2M || level == Level::k1G)) {
-    // Between the PAT bit (12) and the address of the large page.
-    reserved |= (BytesPerEntry(level) - 1) & ~((uint64_t{1} << 13) - 1);
-  }
-  return reserved;
-}
-
-bool IsLeaf(uint64_t gpte, Level level) {
-  return level == Level::k4K || (gpte & pte::kPageSize) != 0;
-}
-
 class Walker {
  public:
   Walker(const WalkContext& context, Gva gva, const Access& access,
          GuestWalk& walk)
       : context_(context),
+        mode_(context.mode),
+        format_(context.mode.format),
         section_(context.memory),
         gva_(gva),
         access_(access),
@@ -51,6 +33,7 @@ class Walker {
 
  private:
   std::optional<FaultOutcome> Descend();
+  std::optional<FaultOutcome> Judge();
   std::optional<FaultOutcome> ReadEntry(Level level);
   std::optional<FaultOutcome> SetBits(bool* lost);
   std::optional<FaultOutcome> SetBitsAt(Level level, bool* lost);
@@ -58,6 +41,8 @@ class Walker {
   FaultOutcome Refused(TouchResult result, Gpa gpa, Hva hva, AccessType type);
 
   const WalkContext& context_;
+  const PagingMode& mode_;
+  const GuestFormat& format_;
   const GuestMemory::Section section_;
   const Gva gva_;
   const Access& access_;
@@ -66,13 +51,9 @@ class Walker {
 
 FaultOutcome Walker::PageFault(uint32_t code) const {
   if (access_.type == AccessType::kWrite) code |= pf_error::kWrite;
-  if (access_.privilege == Privilege::kUser &&
-      access_.implicit == Implicit::kNo) {
-    code |= pf_error::kUser;
-  }
+  if (IsUserMode(access_)) code |= pf_error::kUser;
   // I/D is reported only where fetches can be told apart (SDM vol. 3, 4.7).
-  if (access_.type == AccessType::kFetch &&
-      context_.mode.no_execute == NoExecute::kEnabled) {
+  if (access_.type == AccessType::kFetch && mode_.reports_fetch) {
     code |= pf_error::kFetch;
   }
   return FaultOutcome::Inject({.vector = GuestFault::Vector::kPage,
@@ -90,7 +71,7 @@ FaultOutcome Walker::Refused(TouchResult result, Gpa gpa, Hva hva,
 // Reads the entry of `level` from walk_.step[level].table.
 std::optional<FaultOutcome> Walker::ReadEntry(Level level) {
   WalkStep& step = walk_.step[ToInt(level)];
-  const Gpa gpa = ToGpa(step.table) + IndexAt(gva_, level) * sizeof(uint64_t);
+  const Gpa gpa = ToGpa(step.table) + format_.OffsetOfEntry(gva_, level);
   const Memslot* slot =
       context_.cache.Find(context_.slots, context_.space, step.table);
   if (slot == nullptr) {
@@ -99,9 +80,8 @@ std::optional<FaultOutcome> Walker::ReadEntry(Level level) {
   }
   if (!slot->live()) return FaultOutcome::Retry();  // being deleted
   step.hva = slot->ToHva(step.table) + PageOffset(gpa);
-  const TouchResult result = context_.memory.Read(
-      section_, step.hva,
-      std::as_writable_bytes(std::span<uint64_t, 1>(&step.gpte, 1)));
+  const TouchResult result =
+      ReadGpte(context_.memory, section_, format_, step.hva, &step.gpte);
   if (result != TouchResult::kDone) {
     return Refused(result, gpa, step.hva, AccessType::kRead);
   }
@@ -109,34 +89,51 @@ std::optional<FaultOutcome> Walker::ReadEntry(Level level) {
 }
 
 std::optional<FaultOutcome> Walker::Descend() {
-  Gfn table = context_.mode.root;
+  Gfn table = mode_.root;
+  if (mode_.UsesPdptes()) {
+    const uint64_t pdpte = mode_.PdpteOf(gva_);
+    if ((pdpte & pte::kPresent) == 0) return PageFault(0);
+    table = format_.TableOf(pdpte);
+  }
   Rights rights = Rights::All();
-  for (Level level = context_.mode.root_level();; level = Below(level)) {
+  for (Level level = format_.root_level();; level = Below(level)) {
     WalkStep& step = walk_.step[ToInt(level)];
     step.table = table;
     step.above = rights;
     if (std::optional<FaultOutcome> bad = ReadEntry(level)) return bad;
     if ((step.gpte & pte::kPresent) == 0) return PageFault(0);
-    if ((step.gpte & ReservedBits(step.gpte, level, context_)) != 0) {
+    if (format_.ReservedBitsSet(step.gpte, level) != 0) {
       return PageFault(pf_error::kPresent | pf_error::kReserved);
     }
-    rights = rights & GpteRights(step.gpte, context_.mode);
+    rights = rights & GuestFormat::RightsOf(step.gpte);
     step.through = rights;
-    table = ToGfn(Gpa(step.gpte & pte::kAddress));
-    if (!IsLeaf(step.gpte, level)) continue;
-    walk_.levels = context_.mode.levels;
-    walk_.leaf = level;
-    walk_.rights = rights;
-    walk_.gfn = AlignDown(table, level) +
-                (gva_.value() >> kPageShift & (PagesPerEntry(level) - 1));
-    break;
+    if (format_.IsLeaf(step.gpte, level)) {
+      walk_.levels = format_.levels();
+      walk_.leaf = level;
+      walk_.rights = rights;
+      walk_.key = GuestFormat::KeyOf(step.gpte);
+      walk_.gfn = format_.FrameOf(step.gpte, level, gva_);
+      return Judge();
+    }
+    table = format_.TableOf(step.gpte);
   }
-  if (!Allow(rights, access_)) return PageFault(pf_error::kPresent);
+}
+
+// The tables lead to a page: may the access have it?
+std::optional<FaultOutcome> Walker::Judge() {
+  const PermissionRules& rules = mode_.permissions;
+  const bool key_denies = KeyDenies(walk_.rights, walk_.key, access_, rules);
+  if (key_denies || !RightsAllow(walk_.rights, access_, rules)) {
+    // PK tells of the key, whatever else forbids the access (SDM vol. 3, 4.7).
+    return PageFault(pf_error::kPresent |
+                     (key_denies ? pf_error::kProtectionKey : 0));
+  }
+  walk_.fix_up = NeedsFixUp(walk_.rights, walk_.key, access_, rules);
   return std::nullopt;
 }
 
 std::optional<FaultOutcome> Walker::SetBits(bool* lost) {
-  for (Level level = context_.mode.root_level();; level = Below(level)) {
+  for (Level level = format_.root_level();; level = Below(level)) {
     if (std::optional<FaultOutcome> bad = SetBitsAt(level, lost)) return bad;
     if (*lost || level == walk_.leaf) break;
   }
@@ -160,7 +157,7 @@ std::optional<FaultOutcome> Walker::SetBitsAt(Level level, bool* lost) {
   uint64_t expected = step.gpte;
   bool exchanged = false;
   const TouchResult result = context_.memory.CompareExchange(
-      section_, step.hva, sizeof(uint64_t), &expected, wanted, &exchanged);
+      section_, step.hva, format_.entry_bytes(), &expected, wanted, &exchanged);
   if (result != TouchResult::kDone) {
     return Refused(result, ToGpa(step.table) + PageOffset(step.hva), step.hva,
                    AccessType::kWrite);
@@ -172,25 +169,16 @@ std::optional<FaultOutcome> Walker::SetBitsAt(Level level, bool* lost) {
 
 }  // namespace
 
-Rights GpteRights(uint64_t gpte, const PagingMode& mode) {
-  uint32_t bits = 0;
-  if ((gpte & pte::kWritable) != 0) bits |= Rights::kWrite;
-  if ((gpte & pte::kUser) != 0) bits |= Rights::kUser;
-  if (mode.no_execute == NoExecute::kDisabled ||
-      (gpte & pte::kNoExecute) == 0) {
-    bits |= Rights::kExecute;
-  }
-  return Rights(bits);
-}
-
 std::optional<FaultOutcome> WalkGuest(const WalkContext& context, Gva gva,
                                       const Access& access, GuestWalk* walk) {
   walk->refused.reset();
-  if (context.mode.off()) {
+  if (context.mode.format.off()) {
     walk->levels = 0;
     walk->leaf = Level::k2M;  // the largest that PAE tables map
     walk->gfn = Gfn((gva.value() & 0xffff'ffff) >> kPageShift);
     walk->rights = Rights::All();
+    walk->key = 0;
+    walk->fix_up = false;
     walk->dirty = Dirty::kYes;
     return std::nullopt;
   }

@@ -1,7 +1,7 @@
 #include "src/mmu/map.h"
 
 #include <algorithm>
-#include <span>
+#include <optional>
 
 #include "src/base/check.h"
 #include "src/mmu/flush.h"
@@ -20,8 +20,8 @@ class Mapper {
   MapResult Run(FlushObligation& flush);
 
  private:
-  TableIndex Root() const;
-  bool StillThere(Level level, FlushObligation& flush)
+  bool StillThere(const GuestMemory::Section& section, Level level,
+                  FlushObligation& flush)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   bool MayMapAt(Level level) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   TableIndex Descend(SpteRef ref, FlushObligation& flush)
@@ -43,35 +43,32 @@ Rights Mapper::GuestRights() const {
                                     : walk_.rights.WithoutWrite();
 }
 
-TableIndex Mapper::Root() const {
-  if (!UsesPaeRoot(vcpu_.paging)) return vcpu_.root.page[0];
-  return vcpu_.root
-      .page[IndexAt(target_.gva, Level::k1G) & (RootHandle::kMaxPages - 1)];
-}
-
 MapResult Mapper::Run(FlushObligation& flush) {
   vm_.lock.AssertHeld();
-  TableIndex table = Root();
+  std::optional<GuestMemory::Section> section;
+  if (walk_.levels != 0) section.emplace(vm_.memory);
+  TableIndex table = vcpu_.root.For(target_.gva);
   for (Level level = vm_.arena.Page(table).role.level();;
        level = Below(level)) {
-    if (!StillThere(level, flush)) return MapResult::kStale;
+    const bool indirect = walk_.levels != 0 && level >= walk_.leaf;
+    if (indirect && !StillThere(*section, level, flush)) {
+      return MapResult::kStale;
+    }
     const SpteRef ref(table, IndexAt(target_.gva, level));
     if (MayMapAt(level)) return SetTarget(ref, level, flush);
     table = Descend(ref, flush);
   }
 }
 
-// Rule 1. Accessed and dirty bits that were set meanwhile do not matter; ones
-// that were cleared do.
-bool Mapper::StillThere(Level level, FlushObligation& flush) {
-  if (walk_.levels == 0 || level < walk_.leaf) return true;  // direct
+// Rule 1, for a level that the guest's own tables have. Accessed and dirty bits
+// that were set meanwhile do not matter; ones that were cleared do.
+bool Mapper::StillThere(const GuestMemory::Section& section, Level level,
+                        FlushObligation& flush) {
   flush.Pay(vm_);
   const WalkStep& step = walk_.At(level);
   uint64_t gpte = 0;
-  const GuestMemory::Section section(vm_.memory);
   const TouchResult read =
-      vm_.memory.Read(section, step.hva,
-                      std::as_writable_bytes(std::span<uint64_t, 1>(&gpte, 1)));
+      ReadGpte(vm_.memory, section, vcpu_.paging.format, step.hva, &gpte);
   return read == TouchResult::kDone &&
          (gpte & ~(pte::kAccessed | pte::kDirty)) ==
              (step.gpte & ~(pte::kAccessed | pte::kDirty)) &&
@@ -94,25 +91,27 @@ TableIndex Mapper::Descend(SpteRef ref, FlushObligation& flush) {
   const Gfn gfn =
       indirect ? walk_.At(Below(level)).table : AlignDown(walk_.gfn, level);
   const PageRole role =
-      indirect ? parent.Child(PageKind::kIndirect, walk_.At(level).through)
-               : parent.Child(PageKind::kDirect, GuestRights());
+      indirect ? parent.IndirectChild(
+                     walk_.At(level).through,
+                     QuadrantOf(parent.rules(), target_.gva, Below(level)))
+               : parent.DirectChild(GuestRights(), walk_.key);
   return EnsureChild(vm_, ref, gfn, role, flush);
 }
 
 MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {
   const Gfn gfn = AlignDown(walk_.gfn, level);
+  const bool write = target_.access.type == AccessType::kWrite;
   Rights rights = GuestRights();
+  if (walk_.fix_up) rights = FixUp(rights, vcpu_.paging.permissions);
   if (!target_.host.writable || target_.slot.read_only()) {
     rights = rights.WithoutWrite();
   }
-  const bool write = target_.access.type == AccessType::kWrite;
   const bool tracked = rights.write() && AnyTableShadowedIn(vm_, gfn, level);
-  if (tracked) rights = rights.WithoutWrite();
+  if (tracked) rights = GuestRights().WithoutWrite();
   const Spte spte =
       vm_.format.Leaf(AlignDown(target_.host.pfn, level), level, rights,
-                      target_.host.memory_type,
+                      walk_.key, target_.host.memory_type,
                       write && rights.write() ? Dirty::kYes : Dirty::kNo);
-  SMMU_DCHECK_EQ(spte.bits() & vm_.format.ReservedBits(spte, level), 0u);
   SetLeaf(vm_, ref, spte, gfn, flush);
   return tracked && write ? MapResult::kWriteTracked : MapResult::kMapped;
 }

@@ -1,58 +1,43 @@
 #include "src/mmu/paging_mode.h"
 
-#include <string>
-
-#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace shadowmmu {
 namespace {
 
-struct NamedBit {
-  uint64_t bit;
-  const char* name;
-};
-
-// CR4 bits that change what four-level paging means, and are not here yet.
-constexpr NamedBit kLaterCr4[] = {
-    {cr4::kFiveLevels, "CR4.LA57"},
-    {cr4::kProcessContextIds, "CR4.PCIDE"},
-    {cr4::kSupervisorNoExecute, "CR4.SMEP"},
-    {cr4::kSupervisorNoAccess, "CR4.SMAP"},
-    {cr4::kProtectionKeys, "CR4.PKE"},
-    {cr4::kSupervisorProtectionKeys, "CR4.PKS"},
-};
+bool Has(uint64_t value, uint64_t bit) { return (value & bit) != 0; }
 
 absl::Status Refused(absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("#GP: ", what));
 }
 
-// The combinations that every CPU refuses (SDM vol. 3, 4.1.1 and 2.5; APM
-// vol. 2, 14.6).
-absl::Status CheckLegal(const PagingRegisters& registers,
-                        unsigned guest_physical_bits,
-                        const EntryFormat& format) {
-  const bool paging = (registers.cr0 & cr0::kPaging) != 0;
-  const bool lme = (registers.efer & efer::kLongModeEnable) != 0;
-  const bool lma = (registers.efer & efer::kLongModeActive) != 0;
-  const bool pae = (registers.cr4 & cr4::kPhysicalAddressExtension) != 0;
-  if (paging && (registers.cr0 & cr0::kProtection) == 0) {
-    return Refused("CR0.PG without CR0.PE");
+// Bits that must be clear where the CPU has not the feature (SDM vol. 3, 2.5,
+// 4.1.4).
+absl::Status CheckFeatures(const PagingRegisters& registers,
+                           const CpuFeatures& features) {
+  const struct {
+    uint64_t bit;
+    bool there;
+    const char* name;
+  } bits[] = {
+      {cr4::kPageSizeExtensions, features.page_size_extensions, "CR4.PSE"},
+      {cr4::kFiveLevels, features.five_levels, "CR4.LA57"},
+      {cr4::kProcessContextIds, false, "CR4.PCIDE"},
+      {cr4::kSupervisorNoExecute, features.smep, "CR4.SMEP"},
+      {cr4::kSupervisorNoAccess, features.smap, "CR4.SMAP"},
+      {cr4::kProtectionKeys, features.protection_keys, "CR4.PKE"},
+      {cr4::kControlFlow, false, "CR4.CET"},
+      {cr4::kSupervisorProtectionKeys, false, "CR4.PKS"},
+      {cr4::kLinearAddressMasking, false, "CR4.LAM_SUP"},
+  };
+  for (const auto& bit : bits) {
+    if (Has(registers.cr4, bit.bit) && !bit.there) {
+      return Refused(absl::StrCat(bit.name, ": the vCPU has it not"));
+    }
   }
-  if (lma != (lme && paging)) {
-    return Refused("EFER.LMA is not what EFER.LME and CR0.PG make it");
-  }
-  if (lma && !pae) return Refused("CR4.PAE clear in long mode");
-  if ((registers.cr4 & cr4::kProcessContextIds) != 0 && !lma) {
-    return Refused("CR4.PCIDE outside long mode");
-  }
-  if ((registers.efer & efer::kNoExecuteEnable) != 0 &&
-      !format.has_no_execute) {
-    return Refused("EFER.NXE on a CPU without NX");
-  }
-  if (lma && registers.cr3 >> guest_physical_bits != 0) {
-    return Refused(
-        absl::StrCat("CR3 bits at or above MAXPHYADDR, ", guest_physical_bits));
+  if (Has(registers.efer, efer::kNoExecuteEnable) && !features.no_execute) {
+    return Refused("EFER.NXE: the vCPU has it not");
   }
   return absl::OkStatus();
 }
@@ -60,40 +45,125 @@ absl::Status CheckLegal(const PagingRegisters& registers,
 }  // namespace
 
 bool PagingMode::Canonical(Gva gva) const {
-  if (off()) return true;
-  const unsigned shift = 64 - linear_bits();
+  if (!long_mode) return true;
+  const unsigned shift = 64 - format.linear_bits();
   const auto value = static_cast<int64_t>(gva.value() << shift);
   return static_cast<uint64_t>(value >> shift) == gva.value();
 }
 
-absl::StatusOr<PagingMode> PagingModeFor(const PagingRegisters& registers,
-                                         unsigned guest_physical_bits,
-                                         const EntryFormat& format) {
-  if (absl::Status legal = CheckLegal(registers, guest_physical_bits, format);
-      !legal.ok()) {
-    return legal;
+bool SameTables(const PagingMode& a, const PagingMode& b) {
+  return a.format.levels() == b.format.levels() && a.rules == b.rules &&
+         a.long_mode == b.long_mode && a.root == b.root && a.pdptes == b.pdptes;
+}
+
+// The combinations that every CPU refuses (SDM vol. 3, 2.5, 4.1.1; APM vol. 2,
+// 3.1, 14.6), then those that its features forbid.
+absl::Status CheckRegisters(const PagingRegisters& registers,
+                            const CpuFeatures& features,
+                            unsigned guest_physical_bits) {
+  const bool paging = Has(registers.cr0, cr0::kPaging);
+  const bool lma = Has(registers.efer, efer::kLongModeActive);
+  if (registers.cr0 >> 32 != 0) return Refused("CR0 bits 63 to 32 are set");
+  if (paging && !Has(registers.cr0, cr0::kProtection)) {
+    return Refused("CR0.PG without CR0.PE");
   }
-  if ((registers.cr0 & cr0::kPaging) == 0) return PagingMode();
-  if ((registers.efer & efer::kLongModeActive) == 0) {
-    return absl::UnimplementedError(
-        "EFER.LMA: 32-bit and PAE paging are not implemented yet");
+  if (Has(registers.cr0, cr0::kNotWriteThrough) &&
+      !Has(registers.cr0, cr0::kCacheDisable)) {
+    return Refused("CR0.NW without CR0.CD");
   }
-  if ((registers.cr0 & cr0::kWriteProtect) == 0) {
-    return absl::UnimplementedError(
-        "CR0.WP: paging with WP clear is not implemented yet");
+  if (lma != (Has(registers.efer, efer::kLongModeEnable) && paging)) {
+    return Refused("EFER.LMA is not what EFER.LME and CR0.PG make it");
   }
-  for (const NamedBit& later : kLaterCr4) {
-    if ((registers.cr4 & later.bit) != 0) {
-      return absl::UnimplementedError(
-          absl::StrCat(later.name, ": not implemented yet"));
-    }
+  if (lma && !Has(registers.cr4, cr4::kPhysicalAddressExtension)) {
+    return Refused("CR4.PAE clear in long mode");
   }
+  if (lma && registers.cr3 >> guest_physical_bits != 0) {
+    return Refused(
+        absl::StrCat("CR3 bits at or above MAXPHYADDR, ", guest_physical_bits));
+  }
+  return CheckFeatures(registers, features);
+}
+
+bool PaePaging(const PagingRegisters& registers) {
+  return Has(registers.cr0, cr0::kPaging) &&
+         Has(registers.cr4, cr4::kPhysicalAddressExtension) &&
+         !Has(registers.efer, efer::kLongModeActive);
+}
+
+bool LoadsPdptes(const PagingRegisters& from, const PagingRegisters& to) {
+  constexpr uint64_t kCr0 =
+      cr0::kCacheDisable | cr0::kNotWriteThrough | cr0::kPaging;
+  constexpr uint64_t kCr4 = cr4::kPageSizeExtensions |
+                            cr4::kPhysicalAddressExtension | cr4::kGlobalPages |
+                            cr4::kSupervisorNoExecute;
+  return PaePaging(to) &&
+         (!PaePaging(from) || from.cr3 != to.cr3 ||
+          Has(from.cr0 ^ to.cr0, kCr0) || Has(from.cr4 ^ to.cr4, kCr4));
+}
+
+absl::Status CheckPdptes(const Pdptes& pdptes, unsigned guest_physical_bits) {
+  // Bits 2:1, 8:5, and from MAXPHYADDR on.
+  const uint64_t reserved = 0x1e6 | ~uint64_t{0} << guest_physical_bits;
+  for (size_t i = 0; i < pdptes.size(); ++i) {
+    if (!Has(pdptes[i], pte::kPresent) || (pdptes[i] & reserved) == 0) continue;
+    return Refused(absl::StrCat("PDPTE ", i, ", 0x", absl::Hex(pdptes[i]),
+                                ", has reserved bits set"));
+  }
+  return absl::OkStatus();
+}
+
+PagingMode PagingModeOf(const PagingRegisters& registers, const Pdptes& pdptes,
+                        const CpuFeatures& features,
+                        unsigned guest_physical_bits) {
   PagingMode mode;
-  mode.levels = 4;
-  mode.no_execute = (registers.efer & efer::kNoExecuteEnable) != 0
-                        ? NoExecute::kEnabled
-                        : NoExecute::kDisabled;
-  mode.root = Gfn((registers.cr3 & pte::kAddress) >> kPageShift);
+  if (!Has(registers.cr0, cr0::kPaging)) return mode;
+  const bool pae = Has(registers.cr4, cr4::kPhysicalAddressExtension);
+  const bool nxe = pae && Has(registers.efer, efer::kNoExecuteEnable);
+  mode.long_mode = Has(registers.efer, efer::kLongModeActive);
+  const EntryLayout layout = mode.long_mode ? EntryLayout::kLong
+                             : pae          ? EntryLayout::kPae
+                                            : EntryLayout::k32Bit;
+
+  PermissionRules& permissions = mode.permissions;
+  permissions.write_protect = Has(registers.cr0, cr0::kWriteProtect);
+  permissions.smep = Has(registers.cr4, cr4::kSupervisorNoExecute);
+  permissions.smap = Has(registers.cr4, cr4::kSupervisorNoAccess);
+  permissions.protection_keys =
+      mode.long_mode && Has(registers.cr4, cr4::kProtectionKeys);
+  mode.reports_fetch = nxe || permissions.smep;
+
+  uint32_t flags = 0;
+  if (nxe) flags |= GuestRules::kNoExecute;
+  if (mode.long_mode && features.one_gib_pages) {
+    flags |= GuestRules::kLargePages;
+  }
+  if (!pae && Has(registers.cr4, cr4::kPageSizeExtensions)) {
+    flags |= GuestRules::kLargePages;
+    if (features.pse36) flags |= GuestRules::kPse36;
+  }
+  if (!permissions.write_protect) {
+    flags |= GuestRules::kFixUps;
+    if (permissions.smep) flags |= GuestRules::kFixUpsSmep;
+    if (permissions.smap) flags |= GuestRules::kFixUpsSmap;
+    if (permissions.protection_keys) flags |= GuestRules::kFixUpsKeys;
+  }
+  mode.rules = GuestRules(layout, flags);
+
+  const unsigned levels = !mode.long_mode                        ? 2
+                          : Has(registers.cr4, cr4::kFiveLevels) ? 5
+                                                                 : 4;
+  mode.format = GuestFormat(mode.rules, levels, guest_physical_bits);
+  switch (layout) {
+    case EntryLayout::kLong:
+      mode.root = Gfn((registers.cr3 & pte::kAddress) >> kPageShift);
+      break;
+    case EntryLayout::kPae:
+      mode.pdptes = pdptes;
+      break;
+    case EntryLayout::k32Bit:
+      mode.root = Gfn((registers.cr3 & 0xffff'f000) >> kPageShift);
+      break;
+  }
   return mode;
 }
 
@@ -103,8 +173,13 @@ HardwareState HardwareStateFor(const PagingMode& mode,
   state.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
   state.cr4 = cr4::kPhysicalAddressExtension;
   state.efer = format.has_no_execute ? efer::kNoExecuteEnable : 0;
-  if (!UsesPaeRoot(mode)) {
+  const PermissionRules& permissions = mode.permissions;
+  if (permissions.smep) state.cr4 |= cr4::kSupervisorNoExecute;
+  if (permissions.smap) state.cr4 |= cr4::kSupervisorNoAccess;
+  if (permissions.protection_keys) state.cr4 |= cr4::kProtectionKeys;
+  if (mode.long_mode) {
     state.efer |= efer::kLongModeEnable | efer::kLongModeActive;
+    if (mode.format.levels() == 5) state.cr4 |= cr4::kFiveLevels;
   }
   return state;
 }

@@ -1,46 +1,69 @@
-// PagingMode: how a guest's CPU translates, worked out from its registers; and
-// what the CPU that walks the shadow tables must hold meanwhile.
-//
-// Supported now: paging off, and four levels with CR0.WP set. The walker takes
-// the mode as data, so that further modes add values here, not walkers.
+// PagingMode: how a guest's CPU translates, worked out from its registers and
+// features; and what the CPU that walks the shadow tables must hold meanwhile.
 //
 // Thread safety: values and pure functions.
 
 #ifndef SHADOWMMU_MMU_PAGING_MODE_H_
 #define SHADOWMMU_MMU_PAGING_MODE_H_
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "shadowmmu/address.h"
 #include "shadowmmu/host.h"
-#include "shadowmmu/vcpu_mmu.h"
+#include "shadowmmu/registers.h"
+#include "src/mmu/guest_format.h"
 #include "src/mmu/page_role.h"
+#include "src/mmu/permission.h"
 #include "src/mmu/spte.h"
 
 namespace shadowmmu {
 
 struct PagingMode {
-  // The level of the guest's root table, and how many there are; 0: paging is
-  // off, and gpa = gva, of 32 bits.
-  unsigned levels = 0;
-  NoExecute no_execute = NoExecute::kDisabled;
-  // The guest table that CR3 names.
+  GuestFormat format;
+  GuestRules rules{EntryLayout::kPae, 0};
+  PermissionRules permissions;
+  bool long_mode = false;      // EFER.LMA
+  bool reports_fetch = false;  // page faults tell fetches (I/D)
+  // The guest table that CR3 names. With PAE paging CR3 names the PDPTEs, which
+  // were loaded, and these the tables.
   Gfn root = Gfn();
+  Pdptes pdptes = {};
 
-  bool off() const { return levels == 0; }
-  Level root_level() const { return LevelFromInt(levels); }
-  // Linear address bits that the mode translates.
-  unsigned linear_bits() const {
-    return off() ? 32 : kPageShift + levels * kIndexBits;
+  bool UsesPdptes() const {
+    return !format.off() && rules.layout() == EntryLayout::kPae;
   }
-  // Bits above must copy the highest translated one (SDM vol. 1, 3.3.7.1).
+  uint64_t PdpteOf(Gva gva) const { return pdptes[gva.value() >> 30 & 3]; }
+  // Bits above the linear address must copy its highest one (SDM vol. 1,
+  // 3.3.7.1). Outside long mode there are none: Linear() first.
   bool Canonical(Gva gva) const;
-  friend bool operator==(const PagingMode&, const PagingMode&) = default;
+  // Outside long mode linear addresses have 32 bits.
+  Gva Linear(Gva gva) const {
+    return long_mode ? gva : Gva(gva.value() & 0xffff'ffff);
+  }
 };
 
-// InvalidArgument: a CPU raises #GP. Unimplemented: a mode that comes later.
-absl::StatusOr<PagingMode> PagingModeFor(const PagingRegisters& registers,
-                                         unsigned guest_physical_bits,
-                                         const EntryFormat& format);
+// Whether a vCPU may keep its root from one mode to the other.
+bool SameTables(const PagingMode& a, const PagingMode& b);
+
+// Whether a CPU of these features takes these registers, PDPTEs apart.
+// InvalidArgument: it raises #GP.
+absl::Status CheckRegisters(const PagingRegisters& registers,
+                            const CpuFeatures& features,
+                            unsigned guest_physical_bits);
+
+// With PAE paging: whether a CPU loads the PDPTEs anew in the course of such a
+// change (SDM vol. 3, 4.4.1).
+bool PaePaging(const PagingRegisters& registers);
+bool LoadsPdptes(const PagingRegisters& from, const PagingRegisters& to);
+// Where they lie.
+constexpr Gpa AddressOfPdptes(uint64_t cr3) { return Gpa(cr3 & 0xffff'ffe0); }
+// InvalidArgument: it raises #GP, because one that is present has reserved
+// bits.
+absl::Status CheckPdptes(const Pdptes& pdptes, unsigned guest_physical_bits);
+
+// Precondition: the checks have passed; `pdptes` are zero but with PAE paging.
+PagingMode PagingModeOf(const PagingRegisters& registers, const Pdptes& pdptes,
+                        const CpuFeatures& features,
+                        unsigned guest_physical_bits);
 
 // What the walking CPU must hold for `mode`; the root is filled in by the
 // caller.
@@ -48,7 +71,7 @@ HardwareState HardwareStateFor(const PagingMode& mode,
                                const EntryFormat& format);
 
 // Outside long mode the CPU walks PAE tables; inside, four or five levels.
-inline bool UsesPaeRoot(const PagingMode& mode) { return mode.off(); }
+inline bool UsesPaeRoot(const PagingMode& mode) { return !mode.long_mode; }
 
 }  // namespace shadowmmu
 

@@ -5,7 +5,10 @@
 //  2. A root is usable while its pages are active and of the current
 //     generation, and its handle of the current epoch.
 //  3. The four entries of a PAE root are written when the root is loaded, while
-//     the vCPU is out of the guest; they have no W and U bits.
+//     the vCPU is out of the guest; they have no W and U bits. What the guest's
+//     PDPTEs do not name is not present.
+//  4. A new root is never used with what the CPU has cached of the old one: in
+//     long mode loading CR3 flushes, outside it a flush is asked for.
 //
 // Locking: the MMU lock; the vCPU's own thread.
 
@@ -21,6 +24,7 @@
 
 namespace shadowmmu {
 
+// Of a page that is not there (RootHandle) nothing is asked.
 bool RootUsable(Vm& vm, const VcpuState& vcpu)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
@@ -29,6 +33,10 @@ bool RootUsable(Vm& vm, const VcpuState& vcpu)
 // or kNoMemory. Takes the MMU lock.
 std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu)
     ABSL_LOCKS_EXCLUDED(vm.lock);
+
+// What stands in a PAE root for the page directory `table`, or for none.
+Spte PaeRootEntry(Vm& vm, TableIndex table)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 // Lets go of the root, if there is one.
 void ReleaseRoot(Vm& vm, VcpuState& vcpu)

@@ -4,9 +4,11 @@
 //   63 62..59 58..52 51 ............. 12 11..9 8 7  6 5 4   3   2 1 0
 //   NX  PKEY  ignored  address           ign.  G PS D A PCD PWT U W P
 //
-// (SDM vol. 3, 4.5.4, tables 4-14 to 4-20; APM vol. 2, 5.3.) PS marks a leaf
-// above level 4K. Intermediate entries grant everything: what the guest's upper
-// entries take away is in the role, and so in the leaf.
+// (SDM vol. 3, 4.5.4, tables 4-14 to 4-20; APM vol. 2, 5.3.) Outside long mode
+// the CPU walks PAE tables, where bits 62 to 52 are reserved (SDM vol. 3,
+// 4.4.2). PS marks a leaf above level 4K. Intermediate entries grant
+// everything: what the guest's upper entries take away is in the role, and so
+// in the leaf.
 //
 // Thread safety: values; a SpteFormat does not change after it is made.
 
@@ -18,6 +20,7 @@
 
 #include "shadowmmu/address.h"
 #include "shadowmmu/host.h"
+#include "src/mmu/page_role.h"
 #include "src/mmu/permission.h"
 
 namespace shadowmmu {
@@ -32,6 +35,8 @@ inline constexpr uint64_t kAccessed = uint64_t{1} << 5;
 inline constexpr uint64_t kDirty = uint64_t{1} << 6;
 inline constexpr uint64_t kPageSize = uint64_t{1} << 7;
 inline constexpr uint64_t kNoExecute = uint64_t{1} << 63;
+inline constexpr unsigned kKeyShift = 59;
+inline constexpr uint64_t kKey = uint64_t{15} << kKeyShift;
 // Address bits of any entry, before MAXPHYADDR cuts them.
 inline constexpr uint64_t kAddress = 0x000f'ffff'ffff'f000;
 }  // namespace pte
@@ -55,6 +60,10 @@ class Spte {
   constexpr bool writable() const { return (bits_ & pte::kWritable) != 0; }
   constexpr bool accessed() const { return (bits_ & pte::kAccessed) != 0; }
   constexpr bool dirty() const { return (bits_ & pte::kDirty) != 0; }
+  // The protection key of a leaf, which counts in long mode only.
+  constexpr unsigned key() const {
+    return static_cast<unsigned>((bits_ & pte::kKey) >> pte::kKeyShift);
+  }
   constexpr Rights rights() const {
     return Rights((writable() ? Rights::kWrite : 0) |
                   ((bits_ & pte::kUser) != 0 ? Rights::kUser : 0) |
@@ -69,16 +78,13 @@ class Spte {
 
 class SpteFormat {
  public:
-  explicit constexpr SpteFormat(const EntryFormat& format)
-      : format_(format),
-        address_mask_(pte::kAddress &
-                      ((uint64_t{1} << format.physical_bits) - 1) &
-                      ~format.encryption_bit) {}
+  explicit SpteFormat(const EntryFormat& format);
 
-  Spte Leaf(Pfn pfn, Level level, Rights rights, MemoryType type,
+  // Precondition: in a PAE table the key is 0.
+  Spte Leaf(Pfn pfn, Level level, Rights rights, unsigned key, MemoryType type,
             Dirty dirty) const {
     uint64_t bits = pte::kPresent | pte::kAccessed | ToHpa(pfn).value() |
-                    format_.encryption_bit;
+                    format_.encryption_bit | uint64_t{key} << pte::kKeyShift;
     if (rights.write()) bits |= pte::kWritable;
     if (rights.user()) bits |= pte::kUser;
     if (!rights.execute()) bits |= pte::kNoExecute;
@@ -105,26 +111,26 @@ class SpteFormat {
     return AlignDown(ToPfn(Hpa(spte.bits() & address_mask_)), level);
   }
 
-  // Bits that must be clear in a present entry of `level`, on the CPU that
-  // walks it (SDM vol. 3, 4.4.2 and 4.5.4, "reserved").
-  uint64_t ReservedBits(Spte spte, Level level) const;
+  // Bits of a present entry in a table of `role` that are set, and must not be
+  // on the CPU that walks it (SDM vol. 3, 4.4.2 and 4.5.4, "reserved").
+  uint64_t ReservedBitsSet(Spte spte, PageRole role) const {
+    // No large page, no key: nothing that some table would reserve.
+    if ((spte.bits() & suspect_) == 0) return 0;
+    return spte.bits() &
+           reserved_[role.pae() ? 1 : 0][ToInt(role.level())][spte.large()];
+  }
+  // The same of an entry of a PAE root (SDM vol. 3, 4.4.1).
+  uint64_t ReservedBitsSetInRoot(Spte spte) const;
 
  private:
+  uint64_t ReservedBits(bool pae, Level level, bool page_size) const;
+
   EntryFormat format_;
   uint64_t address_mask_;
+  // By whether the table is one of PAE paging, by level, by whether PS is set.
+  uint64_t reserved_[2][6][2] = {};
+  uint64_t suspect_ = 0;  // PS, and what is reserved where it is clear
 };
-
-inline uint64_t SpteFormat::ReservedBits(Spte spte, Level level) const {
-  uint64_t reserved = pte::kAddress & ~address_mask_ & ~format_.encryption_bit;
-  if (!format_.has_no_execute) reserved |= pte::kNoExecute;
-  if (level >= Level::k512G) reserved |= pte::kPageSize;
-  if (level == Level::k1G && !format_.has_1g_pages) reserved |= pte::kPageSize;
-  if (level > Level::k4K && spte.leaf(level)) {
-    // Between the PAT bit (12) and the address of a large page.
-    reserved |= (BytesPerEntry(level) - 1) & ~((uint64_t{1} << 13) - 1);
-  }
-  return reserved;
-}
 
 }  // namespace shadowmmu
 

@@ -48,13 +48,15 @@ void Unlink(Vm& vm, SpteRef ref, Spte spte)
 void ChangeInPlace(std::atomic<uint64_t>& entry, Spte spte,
                    FlushObligation& flush) {
   constexpr uint64_t kKept = pte::kAccessed | pte::kDirty;
-  constexpr uint64_t kMemoryType = pte::kWriteThrough | pte::kCacheDisable;
+  // Memory type and protection key: neither value includes the other.
+  constexpr uint64_t kOther =
+      pte::kWriteThrough | pte::kCacheDisable | pte::kKey;
   uint64_t before = entry.load(std::memory_order_relaxed);
   while (!entry.compare_exchange_weak(before, spte.bits() | (before & kKept),
                                       std::memory_order_acq_rel)) {
   }
   if (!spte.rights().Includes(Spte(before).rights()) ||
-      ((before ^ spte.bits()) & kMemoryType) != 0) {
+      ((before ^ spte.bits()) & kOther) != 0) {
     flush.Owe();
   }
 }
@@ -66,6 +68,7 @@ void SetLeaf(Vm& vm, SpteRef ref, Spte spte, Gfn gfn, FlushObligation& flush) {
   const Level level = page.role.level();
   std::atomic<uint64_t>& entry = vm.arena.Entry(ref);
   const Spte old = vm.arena.Load(ref);
+  SMMU_CHECK_EQ(vm.format.ReservedBitsSet(spte, page.role), 0u);
   ++vm.counters.sptes_set;
   if (old.present() && old.leaf(level) && vm.arena.GfnOf(ref) == gfn &&
       vm.format.PfnOf(old, level) == vm.format.PfnOf(spte, level)) {
@@ -84,9 +87,11 @@ void SetLeaf(Vm& vm, SpteRef ref, Spte spte, Gfn gfn, FlushObligation& flush) {
 void LinkTable(Vm& vm, SpteRef ref, TableIndex child) {
   SMMU_CHECK(!vm.arena.Load(ref).present()) << ref << " is in use";
   vm.lists.Add(vm.arena.Page(child).parents, ref, ParentOwner(child));
-  ++vm.arena.Page(ref.table()).entries;
-  vm.arena.Entry(ref).store(vm.format.Table(vm.arena.HpaOf(child)).bits(),
-                            std::memory_order_release);
+  ShadowPage& page = vm.arena.Page(ref.table());
+  ++page.entries;
+  const Spte link = vm.format.Table(vm.arena.HpaOf(child));
+  SMMU_CHECK_EQ(vm.format.ReservedBitsSet(link, page.role), 0u);
+  vm.arena.Entry(ref).store(link.bits(), std::memory_order_release);
 }
 
 void DropEntry(Vm& vm, SpteRef ref, FlushObligation& flush) {

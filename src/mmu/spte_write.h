@@ -9,7 +9,9 @@
 //     guest memory.
 //  2. A present link to a table sits on that table's parent list.
 //  3. Nothing is ever put on the rmap of a slot that is remove-only.
-//  4. Nothing here fails: who adds has made room first (make_room.h), and has
+//  4. What is written has no bit set that the walking CPU reserves: it would
+//     fault on it for ever.
+//  5. Nothing here fails: who adds has made room first (make_room.h), and has
 //     the slot's chunk.
 //
 // Locking: the MMU lock.

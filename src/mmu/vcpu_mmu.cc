@@ -11,6 +11,7 @@
 #include "src/base/no_memory.h"
 #include "src/mmu/fault.h"
 #include "src/mmu/flush.h"
+#include "src/mmu/load_registers.h"
 #include "src/mmu/roots.h"
 #include "src/mmu/spte_write.h"
 #include "src/mmu/vcpu_state.h"
@@ -40,25 +41,33 @@ void CheckOutside(const VcpuState& vcpu, const char* call) {
       << call << " by a vCPU that is in the guest";
 }
 
-// The present entry that holds the translation of `gva` at the guest's own page
+// Drops the entries that hold the translation of `gva` at the guest's own page
 // size: a leaf, or the link to the direct page that splits a large guest page.
-// nil if there is none.
-SpteRef FindGuestPage(Vm& vm, const VcpuState& vcpu, Gva gva)
+void DropGuestPage(Vm& vm, const VcpuState& vcpu, Gva gva,
+                   FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  TableIndex table =
-      UsesPaeRoot(vcpu.paging)
-          ? vcpu.root
-                .page[IndexAt(gva, Level::k1G) & (RootHandle::kMaxPages - 1)]
-          : vcpu.root.page[0];
-  for (;;) {
-    const Level level = vm.arena.Page(table).role.level();
-    const SpteRef ref(table, IndexAt(gva, level));
+  TableIndex table = vcpu.root.For(gva);
+  while (table != TableIndex::kNil) {
+    const PageRole role = vm.arena.Page(table).role;
+    const SpteRef ref(table, IndexAt(gva, role.level()));
+    const auto maps_page = [&](SpteRef at) {
+      vm.lock.AssertHeld();
+      const Spte spte = vm.arena.Load(at);
+      if (!spte.present()) return false;
+      if (spte.leaf(role.level())) return true;
+      const TableIndex child = vm.arena.TableAt(vm.format.TableOf(spte));
+      return !role.direct() && vm.arena.Page(child).role.direct();
+    };
     const Spte spte = vm.arena.Load(ref);
-    if (!spte.present()) return SpteRef();
-    if (spte.leaf(level)) return ref;
-    const bool direct = vm.arena.Page(table).role.direct();
+    if (role.level() == Level::k2M && !role.direct() &&
+        role.rules().layout() == EntryLayout::k32Bit) {
+      // A page of 4 MiB has two entries.
+      const SpteRef twin(table, ref.index() ^ 1);
+      if (maps_page(twin)) DropEntry(vm, twin, flush);
+    }
+    if (!spte.present()) return;
+    if (maps_page(ref)) return DropEntry(vm, ref, flush);
     table = vm.arena.TableAt(vm.format.TableOf(spte));
-    if (!direct && vm.arena.Page(table).role.direct()) return ref;
   }
 }
 
@@ -74,6 +83,8 @@ absl::StatusOr<std::unique_ptr<VcpuMmu>> Mmu::CreateVcpu(VcpuId id) {
     }
     auto state = std::make_unique<VcpuState>();
     state->id = id;
+    state->features = CpuFeatures::BackedBy(vm_->entry_format);
+    state->hardware = HardwareStateFor(state->paging, vm_->entry_format);
     PlacePaeRoot(*vm_, *state);
     VcpuState* const raw = state.get();
     std::unique_ptr<VcpuMmu> vcpu(new VcpuMmu(*vm_, std::move(state)));
@@ -110,20 +121,29 @@ VcpuId VcpuMmu::id() const { return state_->id; }
 const PagingRegisters& VcpuMmu::registers() const { return state_->registers; }
 AddressSpace VcpuMmu::address_space() const { return state_->space; }
 
+const Pdptes& VcpuMmu::pdptes() const { return state_->pdptes; }
+const CpuFeatures& VcpuMmu::features() const { return state_->features; }
+
 absl::Status VcpuMmu::SetRegisters(const PagingRegisters& registers) {
   CheckOutside(*state_, "SetRegisters");
-  absl::StatusOr<PagingMode> mode = CatchNoMemory(kNoTextMemory, [&] {
-    return PagingModeFor(registers, vm_.config.guest_physical_bits,
-                         vm_.entry_format);
+  return CatchNoMemory(kNoTextMemory, [&] {
+    return LoadRegisters(vm_, *state_, registers, Cr3Written::kNo);
   });
-  if (!mode.ok()) return mode.status();
-  state_->registers = registers;
-  state_->requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
-  if (*mode == state_->paging) return absl::OkStatus();
-  state_->paging = *mode;
-  MutexLock held(&vm_.lock);
-  ReleaseRoot(vm_, *state_);
-  return absl::OkStatus();
+}
+
+absl::Status VcpuMmu::WriteCr3(uint64_t cr3) {
+  CheckOutside(*state_, "WriteCr3");
+  return CatchNoMemory(kNoTextMemory, [&] {
+    PagingRegisters registers = state_->registers;
+    registers.cr3 = cr3;
+    return LoadRegisters(vm_, *state_, registers, Cr3Written::kYes);
+  });
+}
+
+absl::Status VcpuMmu::SetFeatures(const CpuFeatures& features) {
+  CheckOutside(*state_, "SetFeatures");
+  return CatchNoMemory(kNoTextMemory,
+                       [&] { return LoadFeatures(vm_, *state_, features); });
 }
 
 absl::Status VcpuMmu::SetAddressSpace(AddressSpace space) {
@@ -146,13 +166,17 @@ FaultOutcome VcpuMmu::EnterGuest() {
   VcpuState& vcpu = *state_;
   CheckOutside(vcpu, "EnterGuest");
   for (int i = 0; i < kMaxEntries; ++i) {
-    const uint32_t due = vcpu.requests.exchange(0, std::memory_order_seq_cst);
+    uint32_t due = vcpu.requests.exchange(0, std::memory_order_seq_cst);
     if ((due & request::kReloadRoot) != 0 || vcpu.root.empty()) {
       if (auto bad = LoadRoot(vm_, vcpu)) {
         vcpu.requests.fetch_or(due | request::kReloadRoot,
                                std::memory_order_seq_cst);
         return *bad;
       }
+      // A new root may ask for a flush, too.
+      due |= vcpu.requests.fetch_and(~request::kFlushTlb,
+                                     std::memory_order_seq_cst) &
+             request::kFlushTlb;
     }
     if ((due & request::kFlushTlb) != 0) {
       vm_.host.FlushTlb(VcpuSet::Of(vcpu.id), FlushRange::All());
@@ -186,6 +210,7 @@ Translation VcpuMmu::Translate(Gva gva, const Access& access) {
 void VcpuMmu::Invlpg(Gva gva) {
   CheckOutside(*state_, "Invlpg");
   state_->requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
+  gva = state_->paging.Linear(gva);
   if (!state_->paging.Canonical(gva)) return;
   // Without a root there is no way to the pages that the next one may find
   // again. If none can be had, there is nothing to enter the guest with either.
@@ -197,10 +222,8 @@ void VcpuMmu::Invlpg(Gva gva) {
   if (bad) return;
   VmLock held(vm_);
   if (!RootUsable(vm_, *state_)) return;
-  const SpteRef page = FindGuestPage(vm_, *state_, gva);
-  if (page.nil()) return;
   FlushObligation flush;
-  DropEntry(vm_, page, flush);
+  DropGuestPage(vm_, *state_, gva, flush);
   flush.Pay(vm_);
 }
 

@@ -35,7 +35,8 @@ inline constexpr uint32_t kFlushTlb = 1u << 1;
 }  // namespace request
 
 // The shadow pages that a vCPU walks from: one, or the four page directories
-// that a PAE root names.
+// that a PAE root names; of these kNil where the guest has none (a PDPTE that
+// is not present, or names a table that no slot covers).
 struct RootHandle {
   static constexpr unsigned kMaxPages = 4;
   std::array<TableIndex, kMaxPages> page = {};
@@ -43,6 +44,10 @@ struct RootHandle {
   uint64_t epoch = 0;
 
   bool empty() const { return pages == 0; }
+  // Where the walk of `gva` begins. Precondition: not empty.
+  TableIndex For(Gva gva) const {
+    return pages == 1 ? page[0] : page[gva.value() >> 30 & (kMaxPages - 1)];
+  }
 };
 
 // A counter that one thread writes and any reads.
@@ -66,6 +71,8 @@ struct alignas(64) VcpuState {
   // ---- The owning thread's ----
   alignas(64) VcpuId id{};
   PagingRegisters registers;
+  Pdptes pdptes = {};
+  CpuFeatures features;
   PagingMode paging;
   AddressSpace space = AddressSpace::kNormal;
   SlotCache slot_cache;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "src/mmu/flush.h"
+#include "src/mmu/guest_format.h"
 #include "src/mmu/spte_sweep.h"
 
 namespace shadowmmu {
@@ -49,18 +50,20 @@ bool IsShadowed(Vm& vm, Gfn gfn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
 }
 
 // The guest's bytes at `gpa` changed: drops every spte made from the entries
-// that they touch. Entries are of 8 bytes.
+// that they touch.
 void DropStale(Vm& vm, Gpa gpa, size_t bytes)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  const auto first = static_cast<unsigned>(PageOffset(gpa) / sizeof(uint64_t));
-  const auto last =
-      static_cast<unsigned>((PageOffset(gpa) + bytes - 1) / sizeof(uint64_t));
   FlushObligation flush;
   vm.pages.ForEachShadowing(ToGfn(gpa), [&](TableIndex table) {
     vm.lock.AssertHeld();
+    const EntryRange made =
+        EntriesMadeFrom(vm.arena.Page(table).role, PageOffset(gpa), bytes);
+    if (made.first == made.end) return;
     std::array<SpteRef, kEntriesPerTable> refs;
-    for (unsigned i = first; i <= last; ++i) refs[i] = SpteRef(table, i);
-    DropRefs(vm, std::span(refs).subspan(first, last - first + 1), flush);
+    for (unsigned i = made.first; i < made.end; ++i)
+      refs[i] = SpteRef(table, i);
+    DropRefs(vm, std::span(refs).subspan(made.first, made.end - made.first),
+             flush);
   });
   flush.Pay(vm);
 }

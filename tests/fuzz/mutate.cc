@@ -20,6 +20,11 @@ namespace {
 constexpr uint64_t kTextsToBytes = 16;
 constexpr size_t kMostBytes = 1024;
 
+// One bit of a register.
+bool IsBit(Field field) {
+  return (field >= Field::kWp && field <= Field::kAc) || field == Field::kNxe;
+}
+
 class Mutator {
  public:
   Mutator(OpStream stream, uint64_t seed)
@@ -71,8 +76,8 @@ class Mutator {
     }
   }
 
-  // To what the field is elsewhere in the stream, to something near, or to
-  // anything.
+  // To what the field is elsewhere in the stream, to another of its words, to
+  // something near, or to anything.
   void ChangeNumber(Op& op) {
     const size_t fields = ShapeOf(op.kind()).field_count();
     if (fields == 0) return;
@@ -83,6 +88,14 @@ class Mutator {
     uint64_t value = op.Get(field);
     if (dice < 4 && other.Has(field)) {
       value = other.Get(field);
+    } else if (dice < 8 && IsBit(field)) {
+      value ^= 1;
+    } else if (dice < 8 && !InfoOf(field).words.empty()) {
+      value = choices_.Below(InfoOf(field).words.size());
+    } else if (dice < 5 && field == Field::kSize) {
+      value = value == 4 ? 8 : 4;
+    } else if (dice < 5 && field == Field::kHas) {
+      value = 0xff ^ uint64_t { 1 } << choices_.Below(8);
     } else if (dice < 7) {
       value += choices_.Of({1, 2, 8, 0x1000, 0x20'0000}) *
                choices_.Of({1, ~uint64_t{0}});

@@ -12,6 +12,12 @@
 //     through with no fault, it may go anywhere, and A and D may be set, but
 //     only where the oracle sets them. An access that faults is never excused,
 //     nor is the first one after an INVLPG of its page.
+//  4. The CPU that walks shadow tables always has CR0.WP set. Where the guest
+//     has not, a user page that only its supervisor may write is mapped as a
+//     supervisor page ("fix-up"), which asks neither SMAP nor the protection
+//     key. So there an access of supervisor code which nothing but these denies
+//     may go through to where the page is, if its A (and D) bits are all set.
+//     Such excuses are counted. No other access is excused so.
 //
 // Use: Begin before the op, then one Check, which also brings the world's
 // memory up to date with the A and D bits. A check returns what is wrong, in
@@ -47,8 +53,12 @@ class AccessCheck {
     Gva gva;
     Access access;
     OracleResult truth;
+    // Rule 4: `truth`, if SMAP and the key asked nothing; absent where the rule
+    // does not apply.
+    std::optional<OracleResult> fixup;
     bool tainted = false;
-    bool cr3_outside = false;  // of all slots
+    std::vector<Gfn> roots;    // tables of the root
+    bool cr3_outside = false;  // of all slots: no root can be made
     bool interrupted = false;  // the world changed in the middle of it
 
     bool write() const { return access.type == AccessType::kWrite; }
@@ -77,16 +87,25 @@ class AccessCheck {
   std::string CheckEnter(uint32_t vcpu, const OpResult& result,
                          Allocations allocations);
 
+  // How many accesses rule 4 has excused.
+  uint64_t excused() const { return excused_; }
+
   // Host frames that an access may have changed: those of its tables, and of
   // its page.
   std::vector<uint32_t> Frames(const Case& c) const;
 
  private:
+  bool IsRootOutside(const VcpuModel& model,
+                     const std::vector<Gfn>& roots) const;
+  bool AnyInProgress(AddressSpace space, const std::vector<Gfn>& tables) const;
   bool MayRetry(const Case& c) const;
   bool UpdateRefused(const Case& c) const;
+  std::optional<OracleResult> FixupOf(const VcpuModel& model,
+                                      const Case& c) const;
   std::optional<World::Page> TargetOf(const Case& c) const;
   std::string CheckEnd(const Case& c, const FaultOutcome& outcome) const;
   std::string CheckHit(const Case& c, Hpa hpa) const;
+  std::string CheckFixup(const Case& c, Hpa hpa);
   std::string CheckMemoryFault(const Case& c,
                                const FaultOutcome& outcome) const;
   std::string CheckEmulate(const Case& c, const FaultOutcome& outcome) const;
@@ -102,6 +121,7 @@ class AccessCheck {
   World* const world_;
   Backend* const backend_;
   std::optional<Flushed> flushed_;
+  uint64_t excused_ = 0;
 };
 
 }  // namespace shadowmmu::testing

@@ -1,7 +1,8 @@
 #include "tests/harness/cpu_model.h"
 
+#include <array>
+#include <cstddef>
 #include <ostream>
-#include <utility>
 #include <variant>
 
 #include "absl/strings/str_cat.h"
@@ -11,9 +12,21 @@ namespace shadowmmu::testing {
 namespace {
 
 constexpr uint64_t kUnmodelledCr4 =
-    cr4::kGlobalPages | cr4::kProcessContextIds | cr4::kSupervisorNoExecute |
-    cr4::kSupervisorNoAccess | cr4::kProtectionKeys |
-    cr4::kSupervisorProtectionKeys;
+    cr4::kGlobalPages | cr4::kProcessContextIds | cr4::kControlFlow |
+    cr4::kSupervisorProtectionKeys | cr4::kLinearAddressMasking;
+
+// Bits of CR4 that are reserved on a CPU without the feature (SDM vol. 3, 2.5).
+struct FeatureBit {
+  uint64_t cr4;
+  bool EntryFormat::*has;
+  const char* name;
+};
+constexpr std::array kFeatureBits = {
+    FeatureBit{cr4::kSupervisorNoExecute, &EntryFormat::has_smep, "SMEP"},
+    FeatureBit{cr4::kSupervisorNoAccess, &EntryFormat::has_smap, "SMAP"},
+    FeatureBit{cr4::kProtectionKeys, &EntryFormat::has_protection_keys, "PKE"},
+    FeatureBit{cr4::kFiveLevels, &EntryFormat::has_five_levels, "LA57"},
+};
 
 constexpr uint64_t kFourGib = uint64_t{1} << 32;
 
@@ -38,6 +51,11 @@ std::string CheckRegisters(const HardwareState& state,
   if ((state.cr4 & kUnmodelledCr4) != 0) {
     return absl::StrCat("CR4 has bits that are not modelled: 0x",
                         absl::Hex(state.cr4 & kUnmodelledCr4));
+  }
+  for (const FeatureBit& feature : kFeatureBits) {
+    if (Has(state.cr4, feature.cr4) && !(format.*feature.has)) {
+      return absl::StrCat("CR4.", feature.name, " is set on a CPU without it");
+    }
   }
   if (Has(state.efer, efer::kLongModeEnable) !=
       Has(state.efer, efer::kLongModeActive)) {
@@ -143,17 +161,23 @@ CpuResult CpuModel::Access(Gva gva, const shadowmmu::Access& access,
   return result;
 }
 
+std::optional<Gva> CpuModel::LinearAddress(Gva gva) const {
+  if (!context_.long_mode()) return Gva(gva.value() & (kFourGib - 1));
+  if (!IsCanonical(gva, context_.state.cr4)) return std::nullopt;
+  return gva;
+}
+
 CpuResult CpuModel::AccessLocked(Gva gva, const shadowmmu::Access& access) {
-  if (!context_.long_mode()) {
-    gva = Gva(gva.value() & (kFourGib - 1));
-  } else if (!IsCanonical(gva, context_.state.cr4)) {
+  const std::optional<Gva> linear = LinearAddress(gva);
+  if (!linear.has_value()) {
     return {.kind = CpuResult::Kind::kGeneralProtection, .gva = gva};
   }
+  gva = *linear;
   const std::optional<TlbEntry> cached = tlb_.Find(gva);
   if (!cached.has_value()) return WalkLocked(gva, access);
   if (!HardwareAllows(context_, cached->rights, access)) {
-    return PageFaultLocked(
-        gva, HardwareErrorCode(context_, access, pf_error::kPresent));
+    return PageFaultLocked(gva,
+                           DeniedErrorCode(context_, cached->rights, access));
   }
   if (access.type == AccessType::kWrite && !cached->dirty) {
     return WalkLocked(gva, access);
@@ -177,8 +201,8 @@ CpuResult CpuModel::WalkLocked(Gva gva, const shadowmmu::Access& access) {
         .kind = CpuResult::Kind::kBroken, .gva = gva, .broken = broken->what};
   }
   const auto& hit = std::get<WalkHit>(walked);
-  for (const StructureEntry& entry : hit.structures) {
-    tlb_.InsertStructure(entry);
+  for (size_t i = 0; i < hit.depth; ++i) {
+    tlb_.InsertStructure(hit.structures[i]);
   }
   tlb_.Insert(hit.translation);
   return {.kind = CpuResult::Kind::kHit,
@@ -202,6 +226,23 @@ void CpuModel::Flush(FlushRange range) {
 void CpuModel::FlushPage(Gva gva) {
   const std::lock_guard lock(mutex_);
   tlb_.FlushPage(gva);
+}
+
+std::optional<TlbEntry> CpuModel::Peek(Gva gva) const {
+  SMMU_CHECK(loaded_) << "a look before a successful Load";
+  const std::optional<Gva> linear = LinearAddress(gva);
+  if (!linear.has_value()) return std::nullopt;
+  return PeekWalk(context_, *linear);
+}
+
+bool CpuModel::Allows(const Rights& rights,
+                      const shadowmmu::Access& access) const {
+  return HardwareAllows(context_, rights, access);
+}
+
+bool CpuModel::Grants(Gva gva, const shadowmmu::Access& access) const {
+  const std::optional<TlbEntry> found = Peek(gva);
+  return found.has_value() && Allows(found->rights, access);
 }
 
 std::vector<TlbEntry> CpuModel::TlbEntries() const {

@@ -20,14 +20,17 @@
 //     was cached before is used by an access, nor is one still being used: an
 //     access, the `body` that touches the memory included, is one step under
 //     the CPU's lock.
+//  6. EFLAGS.AC and PKRU count for each access as it is made, one that the TLB
+//     answers too; all else that rights depend on is in the HardwareState.
 //
-// Not modelled, and refused by Load: CR4.PGE, PCIDs, SMEP, SMAP, protection
-// keys, paging without PAE.
+// Refused by Load: what the CPU does not have by its EntryFormat, and what is
+// not modelled: CR4.PGE, PCIDs, shadow stacks, supervisor protection keys,
+// linear-address masking, paging without PAE.
 //
-// Thread safety: Enter, Load and Access belong to the one thread that runs the
-// vCPU. Flush, FlushPage, EvictAll, RequestExit and the inspectors may be
-// called by any thread. mutex_ is a leaf but for PhysicalMemory's own lock;
-// `body` must call neither this CPU nor the library.
+// Thread safety: Enter, Load, Access, Peek, Allows and Grants belong to the one
+// thread that runs the vCPU. Flush, FlushPage, EvictAll, RequestExit and the
+// other inspectors may be called by any thread. mutex_ is a leaf but for
+// PhysicalMemory's own lock; `body` must call neither this CPU nor the library.
 
 #ifndef SHADOWMMU_TESTS_HARNESS_CPU_MODEL_H_
 #define SHADOWMMU_TESTS_HARNESS_CPU_MODEL_H_
@@ -111,6 +114,18 @@ class CpuModel {
 
   // ---- Inspection ----
 
+  // These three need a state, take no lock, and change nothing: no A or D bit,
+  // nothing that is cached, nor do they look there.
+  //
+  // What a walk of the tables as they are now finds for `gva`, whatever the
+  // access. nullopt where every access faults: an entry is not present or has
+  // reserved bits set, or `gva` is not canonical. Broken tables are a CHECK.
+  std::optional<TlbEntry> Peek(Gva gva) const;
+  // Do `rights` let `access` through, by the registers that are loaded?
+  bool Allows(const Rights& rights, const shadowmmu::Access& access) const;
+  // Would `access` go through, by the tables as they are now?
+  bool Grants(Gva gva, const shadowmmu::Access& access) const;
+
   std::vector<TlbEntry> TlbEntries() const;
   std::vector<StructureEntry> StructureEntries() const;
   // Walks since it was made, those that ended in a fault included.
@@ -119,6 +134,8 @@ class CpuModel {
   std::optional<HardwareState> state() const;
 
  private:
+  // `gva` as the CPU translates it; nullopt if it is not canonical.
+  std::optional<Gva> LinearAddress(Gva gva) const;
   // With mutex_ held:
   std::string LoadLocked(const HardwareState& state);
   CpuResult AccessLocked(Gva gva, const shadowmmu::Access& access);
@@ -126,9 +143,10 @@ class CpuModel {
   CpuResult PageFaultLocked(Gva gva, uint32_t error_code);
 
   mutable std::mutex mutex_;
-  // Guarded by mutex_:
+  // Written by the vCPU's thread with mutex_ held; others read them under it.
   WalkContext context_;
   bool loaded_ = false;
+  // Guarded by mutex_:
   Tlb tlb_;
 
   std::atomic<uint64_t> walks_{0};

@@ -1,5 +1,5 @@
-// GuestTableBuilder: the page tables of one guest address space, four levels,
-// as a guest kernel would build them.
+// GuestTableBuilder: the page tables of one guest address space, of any paging
+// mode, as a guest kernel would build them.
 //
 //   UntrackedStore store(&memory);
 //   GuestTableBuilder tables(&memory, &store, GfnRange{Gfn(16), 32});
@@ -14,6 +14,13 @@
 //     the root. They are never given back.
 //  3. Entries that it makes on the way to a leaf grant everything (P, W, U), so
 //     that the leaf decides; SetBits takes rights away at any level.
+//  4. Levels are named as in 8-byte tables, whatever the mode: an entry of
+//     Level::k2M is an entry of a page directory, and maps 4 MiB where entries
+//     have 4 bytes. With two levels and with PAE, bits above 31 of an address
+//     count for nothing.
+//  5. With PAE the root frame begins with the four PDPTEs, and their four
+//     directories are made with it: a CPU reads PDPTEs when CR3 is loaded, and
+//     what is mapped later must be reached all the same.
 //
 // Thread safety: one thread at a time.
 
@@ -47,13 +54,17 @@ inline constexpr uint64_t kNoExecute = uint64_t{1} << 63;
 inline constexpr uint64_t kAddress = 0x000f'ffff'ffff'f000;
 }  // namespace gpte
 
+// The paging modes: how many levels, and how wide an entry is.
+enum class GuestMode : uint8_t { kTwoLevel, kPae, kFourLevel, kFiveLevel };
+
 class GuestTableBuilder {
  public:
   // `memory` is read, `store` is written; neither is owned. `tables` are frames
-  // of `space` within slots; at least one (a CHECK). Clears the root (a CHECK).
+  // of `space` within slots, for two levels and PAE below 4 GiB; at least one,
+  // for PAE five (a CHECK). Clears the root (a CHECK).
   GuestTableBuilder(const GuestMemory* memory, GuestStore* store,
-                    GfnRange tables,
-                    AddressSpace space = AddressSpace::kNormal);
+                    GfnRange tables, AddressSpace space = AddressSpace::kNormal,
+                    GuestMode mode = GuestMode::kFourLevel);
 
   // For CR3.
   Gpa root() const { return ToGpa(tables_.begin); }
@@ -64,9 +75,13 @@ class GuestTableBuilder {
 
   // Makes the entry of `gva` at `level` (k4K, k2M, k1G) a leaf for `gpa` with
   // `bits`; P, and PS as the level needs, are added. Makes tables on the way.
-  // Replaces a leaf or a table in its place. AlreadyExists: a larger leaf is on
-  // the way. ResourceExhausted: no table pages left. Unavailable: memory could
-  // not be read or written.
+  // Replaces a leaf or a table in its place. A page of 4 MiB may lie anywhere
+  // below 2^40 (PSE-36). InvalidArgument: the mode has no pages of this level.
+  // AlreadyExists: a larger leaf is on the way. ResourceExhausted: no table
+  // pages left. Unavailable: memory could not be read or written.
+  //
+  // In all calls `level` is one that the mode has (a CHECK); k1G is a PDPTE
+  // with PAE.
   absl::Status Map(Gva gva, Gpa gpa, Level level, uint64_t bits);
   // Clears the entry of `gva` at `level`. NotFound: no table there.
   absl::Status Unmap(Gva gva, Level level);
@@ -88,6 +103,13 @@ class GuestTableBuilder {
   GfnRange used_tables() const { return {tables_.begin, used_}; }
 
  private:
+  bool IsLeaf(Level level, uint64_t entry) const;
+  // Of an entry that points to a table.
+  uint64_t LinkTo(Level level, Gfn table) const;
+  Gpa EntryIn(Gpa table, Gva gva, Level level) const;
+  Level top() const;
+  unsigned entry_size() const { return mode_ == GuestMode::kTwoLevel ? 4 : 8; }
+  uint64_t address_mask() const;
   // As EntryAddress, but makes the tables that are missing.
   absl::StatusOr<Gpa> DescendMaking(Gva gva, Level level);
   absl::StatusOr<Gfn> NewTable();
@@ -98,6 +120,7 @@ class GuestTableBuilder {
   GuestStore* store_;
   const GfnRange tables_;
   const AddressSpace space_;
+  const GuestMode mode_;
   uint64_t used_ = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "src/base/check.h"
 
 namespace shadowmmu::testing {
 namespace {
@@ -40,11 +41,16 @@ bool IsLeaf(Level level, uint64_t entry) {
          (level <= Level::k1G && (entry & hw_entry::kPageSize) != 0);
 }
 
-Rights RightsIn(const WalkContext& context, uint64_t entry) {
-  return {.writable = (entry & hw_entry::kWritable) != 0,
-          .user = (entry & hw_entry::kUser) != 0,
-          .executable =
-              !context.no_execute() || (entry & hw_entry::kNoExecute) == 0};
+Rights RightsIn(const WalkContext& context, uint64_t entry, bool leaf) {
+  Rights rights;
+  rights.writable = (entry & hw_entry::kWritable) != 0;
+  rights.user = (entry & hw_entry::kUser) != 0;
+  rights.executable =
+      !context.no_execute() || (entry & hw_entry::kNoExecute) == 0;
+  if (leaf && context.long_mode()) {
+    rights.key = static_cast<unsigned>(entry >> hw_entry::kKeyShift) & 15;
+  }
+  return rights;
 }
 
 Gva FirstAddress(Gva gva, Level level) {
@@ -58,6 +64,60 @@ struct Cursor {
   Rights rights;
 };
 
+// Where a walk starts; nullopt if its PDPTE register is not present.
+std::optional<Cursor> AtRoot(const WalkContext& context, Gva gva) {
+  Cursor cursor;
+  if (context.long_mode()) {
+    cursor.table = AddressIn(context.format, context.state.root.value());
+    cursor.level =
+        context.HasCr4(cr4::kFiveLevels) ? Level::k256T : Level::k512G;
+    return cursor;
+  }
+  const uint64_t pdpte = context.pdptes[IndexAt(gva, Level::k1G) & 3];
+  if ((pdpte & hw_entry::kPresent) == 0) return std::nullopt;
+  cursor.table = AddressIn(context.format, pdpte);
+  cursor.level = Level::k2M;
+  return cursor;
+}
+
+// Where the entry that the walk needs now lies; nullptr if nowhere.
+uint64_t* SlotAt(const WalkContext& context, Gva gva, const Cursor& cursor) {
+  return static_cast<uint64_t*>(context.memory->PointerToTable(
+      cursor.table + IndexAt(gva, cursor.level) * sizeof(uint64_t)));
+}
+
+std::string NoTable(Gva gva, const Cursor& cursor) {
+  return absl::StrCat("the walk of gva 0x", absl::Hex(gva.value()),
+                      " needs a table of level ", ToInt(cursor.level),
+                      " at hpa 0x", absl::Hex(cursor.table.value()),
+                      ", which is not memory for tables");
+}
+
+// What a leaf that reads `entry` translates.
+TlbEntry Translation(const WalkContext& context, Gva gva, const Cursor& cursor,
+                     uint64_t entry) {
+  const uint64_t offset_bits = BytesPerEntry(cursor.level) - 1;
+  const Hpa page(AddressIn(context.format, entry).value() & ~offset_bits);
+  const bool dirty =
+      !context.format.has_accessed_dirty || (entry & hw_entry::kDirty) != 0;
+  return {FirstAddress(gva, cursor.level), cursor.level, ToPfn(page),
+          cursor.rights, dirty};
+}
+
+// Does the protection key deny what the page may allow (SDM vol. 3, 4.6.2)?
+bool KeyDenies(const WalkContext& context, const Rights& rights,
+               const Access& access) {
+  if (!context.long_mode() || !context.HasCr4(cr4::kProtectionKeys))
+    return false;
+  if (!rights.user || access.type == AccessType::kFetch) return false;
+  const uint32_t of_key = access.pkru >> (2 * rights.key);
+  const bool access_disabled = (of_key & 1) != 0;  // AD
+  const bool write_disabled = (of_key & 2) != 0;   // WD
+  if (access_disabled) return true;
+  return write_disabled && access.type == AccessType::kWrite &&
+         (IsUserAccess(access) || context.write_protect());
+}
+
 // One attempt at a walk. An attempt that finds an entry changed under it ends
 // with nothing.
 class Attempt {
@@ -66,59 +126,45 @@ class Attempt {
       : context_(context), gva_(gva), access_(access) {}
 
   std::optional<WalkResult> Run(const std::optional<StructureEntry>& start) {
-    Cursor cursor;
     if (start.has_value()) {
-      cursor = {start->table, Below(start->level), start->rights};
-    } else if (context_.long_mode()) {
-      const bool five = (context_.state.cr4 & cr4::kFiveLevels) != 0;
-      cursor.table = AddressIn(context_.format, context_.state.root.value());
-      cursor.level = five ? Level::k256T : Level::k512G;
-    } else {
-      const uint64_t pdpte = context_.pdptes[IndexAt(gva_, Level::k1G) & 3];
-      if ((pdpte & hw_entry::kPresent) == 0) return Fault(0);
-      cursor.table = AddressIn(context_.format, pdpte);
-      cursor.level = Level::k2M;
+      return RunFrom({start->table, Below(start->level), start->rights});
     }
-    return RunFrom(cursor);
+    const std::optional<Cursor> root = AtRoot(context_, gva_);
+    return root.has_value() ? RunFrom(*root) : Fault(0);
   }
 
  private:
   std::optional<WalkResult> RunFrom(Cursor cursor) {
     for (;; cursor.level = Below(cursor.level)) {
-      const Hpa at =
-          cursor.table + IndexAt(gva_, cursor.level) * sizeof(uint64_t);
-      void* const pointer = context_.memory->PointerToTable(at);
-      if (pointer == nullptr) return Broken(cursor);
-      const std::atomic_ref<uint64_t> slot(*static_cast<uint64_t*>(pointer));
+      uint64_t* const pointer = SlotAt(context_, gva_, cursor);
+      if (pointer == nullptr) return WalkBroken{NoTable(gva_, cursor)};
+      const std::atomic_ref<uint64_t> slot(*pointer);
       const uint64_t entry = slot.load();
       if ((entry & hw_entry::kPresent) == 0) return Fault(0);
       if (ReservedBitsSet(context_, cursor.level, entry) != 0) {
         return Fault(pf_error::kPresent | pf_error::kReserved);
       }
-      cursor.rights = Intersect(cursor.rights, RightsIn(context_, entry));
-      if (IsLeaf(cursor.level, entry)) return Finish(slot, entry, cursor);
+      const bool leaf = IsLeaf(cursor.level, entry);
+      cursor.rights = Intersect(cursor.rights, RightsIn(context_, entry, leaf));
+      if (leaf) return Finish(slot, entry, cursor);
       if (!SetBits(slot, entry, hw_entry::kAccessed)) return std::nullopt;
       cursor.table = AddressIn(context_.format, entry);
-      hit_.structures.push_back({FirstAddress(gva_, cursor.level), cursor.level,
-                                 cursor.table, cursor.rights});
+      hit_.structures[hit_.depth++] = {FirstAddress(gva_, cursor.level),
+                                       cursor.level, cursor.table,
+                                       cursor.rights};
     }
   }
 
   std::optional<WalkResult> Finish(std::atomic_ref<uint64_t> slot,
                                    uint64_t entry, const Cursor& cursor) {
     if (!HardwareAllows(context_, cursor.rights, access_)) {
-      return Fault(pf_error::kPresent);
+      return WalkFault{DeniedErrorCode(context_, cursor.rights, access_)};
     }
     const bool write = access_.type == AccessType::kWrite;
     const uint64_t bits =
         hw_entry::kAccessed | (write ? hw_entry::kDirty : uint64_t{0});
     if (!SetBits(slot, entry, bits)) return std::nullopt;
-    const uint64_t offset_bits = BytesPerEntry(cursor.level) - 1;
-    const Hpa page(AddressIn(context_.format, entry).value() & ~offset_bits);
-    const bool dirty = !context_.format.has_accessed_dirty || write ||
-                       (entry & hw_entry::kDirty) != 0;
-    hit_.translation = {FirstAddress(gva_, cursor.level), cursor.level,
-                        ToPfn(page), cursor.rights, dirty};
+    hit_.translation = Translation(context_, gva_, cursor, entry | bits);
     return std::move(hit_);
   }
 
@@ -132,12 +178,6 @@ class Attempt {
 
   WalkResult Fault(uint32_t cause) const {
     return WalkFault{HardwareErrorCode(context_, access_, cause)};
-  }
-  WalkResult Broken(const Cursor& cursor) const {
-    return WalkBroken{absl::StrCat(
-        "the walk of gva 0x", absl::Hex(gva_.value()),
-        " needs a table of level ", ToInt(cursor.level), " at hpa 0x",
-        absl::Hex(cursor.table.value()), ", which is not memory for tables")};
   }
 
   const WalkContext& context_;
@@ -157,6 +197,24 @@ WalkResult Walk(const WalkContext& context, Gva gva, const Access& access,
   return WalkBroken{"the walk found its entries changed each time"};
 }
 
+std::optional<TlbEntry> PeekWalk(const WalkContext& context, Gva gva) {
+  std::optional<Cursor> cursor = AtRoot(context, gva);
+  if (!cursor.has_value()) return std::nullopt;
+  for (;; cursor->level = Below(cursor->level)) {
+    uint64_t* const slot = SlotAt(context, gva, *cursor);
+    SMMU_CHECK(slot != nullptr) << NoTable(gva, *cursor);
+    const uint64_t entry = std::atomic_ref<uint64_t>(*slot).load();
+    if ((entry & hw_entry::kPresent) == 0 ||
+        ReservedBitsSet(context, cursor->level, entry) != 0) {
+      return std::nullopt;
+    }
+    const bool leaf = IsLeaf(cursor->level, entry);
+    cursor->rights = Intersect(cursor->rights, RightsIn(context, entry, leaf));
+    if (leaf) return Translation(context, gva, *cursor, entry);
+    cursor->table = AddressIn(context.format, entry);
+  }
+}
+
 uint32_t HardwareErrorCode(const WalkContext& context, const Access& access,
                            uint32_t cause) {
   uint32_t code = cause;
@@ -164,29 +222,38 @@ uint32_t HardwareErrorCode(const WalkContext& context, const Access& access,
   if (IsUserAccess(access)) code |= pf_error::kUser;
   // SDM vol. 3, 4.7: I/D only with NXE (and PAE, always set here) or SMEP.
   const bool reports_fetch =
-      context.no_execute() ||
-      (context.state.cr4 & cr4::kSupervisorNoExecute) != 0;
+      context.no_execute() || context.HasCr4(cr4::kSupervisorNoExecute);
   if (access.type == AccessType::kFetch && reports_fetch) {
     code |= pf_error::kFetch;
   }
   return code;
 }
 
-// SMEP, SMAP and protection keys belong here; CpuModel::Load refuses them yet.
+uint32_t DeniedErrorCode(const WalkContext& context, const Rights& rights,
+                         const Access& access) {
+  uint32_t cause = pf_error::kPresent;
+  if (KeyDenies(context, rights, access)) cause |= pf_error::kProtectionKey;
+  return HardwareErrorCode(context, access, cause);
+}
+
 bool HardwareAllows(const WalkContext& context, const Rights& rights,
                     const Access& access) {
   const bool user = IsUserAccess(access);
   if (user && !rights.user) return false;
-  switch (access.type) {
-    case AccessType::kRead:
-      return true;
-    case AccessType::kFetch:
-      return rights.executable;
-    case AccessType::kWrite:
-      return rights.writable ||
-             (!user && (context.state.cr0 & cr0::kWriteProtect) == 0);
+  // SDM vol. 3, 4.6.1: SMEP and SMAP are about supervisor accesses to pages
+  // that user code may use.
+  const bool reaches_down = !user && rights.user;
+  if (access.type == AccessType::kFetch) {
+    if (reaches_down && context.HasCr4(cr4::kSupervisorNoExecute)) return false;
+    return rights.executable;
   }
-  return false;
+  if (reaches_down && context.HasCr4(cr4::kSupervisorNoAccess)) {
+    // EFLAGS.AC lifts it, but not for implicit accesses.
+    if (access.implicit == Implicit::kYes || !access.eflags_ac) return false;
+  }
+  if (KeyDenies(context, rights, access)) return false;
+  return access.type == AccessType::kRead || rights.writable ||
+         (!user && !context.write_protect());
 }
 
 uint64_t ReservedBitsSet(const WalkContext& context, Level level,
@@ -195,7 +262,8 @@ uint64_t ReservedBitsSet(const WalkContext& context, Level level,
   uint64_t reserved = ReservedAddressBits(format);
   if (!context.no_execute()) reserved |= hw_entry::kNoExecute;
   // With PAE paging bits 52 to 62 are reserved too (SDM vol. 3, tables 4-9 to
-  // 4-11); in long mode they are ignored or hold a protection key.
+  // 4-11); in long mode they are ignored, but for the protection key of a leaf
+  // with CR4.PKE (tables 4-16, 4-18, 4-20).
   if (!context.long_mode()) reserved |= BitRange(52, 62);
   const bool has_page_size =
       level == Level::k2M || (level == Level::k1G && format.has_1g_pages);

@@ -21,11 +21,11 @@
 #define SHADOWMMU_TESTS_HARNESS_HARDWARE_WALK_H_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <variant>
-#include <vector>
 
 #include "shadowmmu/access.h"
 #include "shadowmmu/address.h"
@@ -46,6 +46,7 @@ inline constexpr uint64_t kCacheDisable = uint64_t{1} << 4;
 inline constexpr uint64_t kAccessed = uint64_t{1} << 5;
 inline constexpr uint64_t kDirty = uint64_t{1} << 6;
 inline constexpr uint64_t kPageSize = uint64_t{1} << 7;
+inline constexpr unsigned kKeyShift = 59;  // protection key: bits 62:59
 inline constexpr uint64_t kNoExecute = uint64_t{1} << 63;
 }  // namespace hw_entry
 
@@ -61,6 +62,8 @@ struct WalkContext {
 
   bool long_mode() const { return (state.efer & efer::kLongModeActive) != 0; }
   bool no_execute() const { return (state.efer & efer::kNoExecuteEnable) != 0; }
+  bool write_protect() const { return (state.cr0 & cr0::kWriteProtect) != 0; }
+  bool HasCr4(uint64_t bit) const { return (state.cr4 & bit) != 0; }
 };
 
 // A page fault, with the error code that the hardware would push.
@@ -74,7 +77,9 @@ struct WalkBroken {
 // What a successful walk gives to the TLB.
 struct WalkHit {
   TlbEntry translation;
-  std::vector<StructureEntry> structures;
+  // The first `depth` of these are the entries above the leaf, downwards.
+  std::array<StructureEntry, 4> structures{};
+  size_t depth = 0;
 };
 using WalkResult = std::variant<WalkHit, WalkFault, WalkBroken>;
 
@@ -83,13 +88,23 @@ using WalkResult = std::variant<WalkHit, WalkFault, WalkBroken>;
 WalkResult Walk(const WalkContext& context, Gva gva, const Access& access,
                 const std::optional<StructureEntry>& start);
 
-// The error code of a page fault that `access` causes, where `cause` is
-// pf_error::kPresent, kPresent | kReserved, or 0 (SDM vol. 3, 4.7).
-uint32_t HardwareErrorCode(const WalkContext& context, const Access& access,
-                           uint32_t cause);
+// What a walk from the root would find for `gva`, whatever the access; sets no
+// A and no D bit. nullopt where every access ends in a page fault: an entry is
+// not present, or has reserved bits set. Tables that are none are a CHECK.
+std::optional<TlbEntry> PeekWalk(const WalkContext& context, Gva gva);
+
 // Do `rights` let `access` through (SDM vol. 3, 4.6)?
 bool HardwareAllows(const WalkContext& context, const Rights& rights,
                     const Access& access);
+
+// The error code of a page fault that `access` causes, where `cause` is
+// kPresent, kPresent | kReserved, kPresent | kProtectionKey, or 0 of pf_error
+// (SDM vol. 3, 4.7).
+uint32_t HardwareErrorCode(const WalkContext& context, const Access& access,
+                           uint32_t cause);
+// The same where the walk was completed and its `rights` deny the access.
+uint32_t DeniedErrorCode(const WalkContext& context, const Rights& rights,
+                         const Access& access);
 
 // The reserved bits of an entry of `level` that reads `entry`, that are set in
 // it (SDM vol. 3, 4.4.2, 4.5.4); 0 if it is well-formed.

@@ -153,11 +153,9 @@ void Interpreter::NoteEntry(const Op& op, const Before& before,
   NoteRoot(*vcpu);
 }
 
-// The vCPU has loaded its root: that is a guest table from now on.
+// The vCPU has loaded its root: guest tables from now on.
 void Interpreter::NoteRoot(const VcpuModel& vcpu) {
-  if (!vcpu.long_mode()) return;
-  const Gfn root = ToGfn(Gpa(vcpu.registers.cr3 & 0x000f'ffff'ffff'f000));
-  world_.taint().NoteWalk(vcpu.space, std::span(&root, 1));
+  world_.taint().NoteWalk(vcpu.space, world_.RootTables(vcpu));
 }
 
 std::string Interpreter::CheckState(const Op& op, const OpResult& result) {

@@ -44,6 +44,8 @@ class Interpreter {
   std::string Step(const Op& op);
   // The checks at the end of a stream.
   std::string Finish();
+  // AccessCheck's rule 4.
+  uint64_t excused() const { return access_check_.excused(); }
 
  private:
   // What was so before an op.
@@ -75,6 +77,8 @@ class Interpreter {
   std::string CheckVcpuOp(const Op& op, const Before& before,
                           const OpResult& result);
   std::string CheckRegisters(const Op& op, const OpResult& result);
+  std::string CheckFeatures(const Op& op, const OpResult& result);
+  std::string CheckFlushed(const Op& op) const;
   std::string CheckVcpuCreate(const Op& op, const OpResult& result);
   std::string CheckStore(const Op& op, const Before& before,
                          const OpResult& result);

@@ -13,7 +13,8 @@ constexpr absl::StatusCode kCodes[] = {absl::StatusCode::kOk,
                                        absl::StatusCode::kNotFound,
                                        absl::StatusCode::kAlreadyExists,
                                        absl::StatusCode::kResourceExhausted,
-                                       absl::StatusCode::kUnimplemented};
+                                       absl::StatusCode::kUnimplemented,
+                                       absl::StatusCode::kUnavailable};
 
 // In the order of the words of Field::kStat.
 constexpr uint64_t Stats::*kStats[] = {&Stats::shadow_pages,

@@ -6,6 +6,7 @@
 
 #include "tests/harness/interpreter.h"
 #include "tests/harness/op_values.h"
+#include "tests/harness/oracle_registers.h"
 #include "tests/harness/say.h"
 #include "tests/harness/slot_rules.h"
 
@@ -57,7 +58,10 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
       return "";
     case OpKind::kRegs:
     case OpKind::kRegsRaw:
+    case OpKind::kCr3:
       return CheckRegisters(op, result);
+    case OpKind::kFeatures:
+      return CheckFeatures(op, result);
     case OpKind::kSpace:
       vcpu->space = SpaceOf(op);
       return "";
@@ -104,20 +108,47 @@ std::string Interpreter::CheckVcpuCreate(const Op& op, const OpResult& result) {
 }
 
 std::string Interpreter::CheckRegisters(const Op& op, const OpResult& result) {
-  const PagingRegisters registers = RegistersOf(op);
-  if (result.status.ok()) {
-    VcpuModelOf(op)->registers = registers;
-    const uint32_t vcpu = *VcpuOf(op);
-    return backend_->InGuest(vcpu) && !backend_->Tlb(vcpu).empty()
-               ? "left translations cached"
-               : "";
+  VcpuModel& vcpu = *VcpuModelOf(op);
+  PagingRegisters registers = vcpu.registers;
+  if (op.kind() == OpKind::kCr3) {
+    registers.cr3 = op.Get(Field::kCr3);
+  } else {
+    registers = RegistersOf(op);
   }
-  const bool plain = op.kind() == OpKind::kRegs &&
-                     registers.cr3 < (uint64_t{1} << world_.vm().bits);
-  if (plain) return CheckStatus({}, result.status);
-  return CheckStatus(
-      {absl::StatusCode::kInvalidArgument, absl::StatusCode::kUnimplemented},
-      result.status);
+  if (!CpuAccepts(registers, vcpu.features, world_.vm().bits)) {
+    return CheckStatus({absl::StatusCode::kInvalidArgument}, result.status);
+  }
+  const bool load =
+      op.kind() == OpKind::kCr3 || ReloadsPdptes(vcpu.registers, registers);
+  const absl::StatusOr<Pdptes> pdptes = world_.PdptesFor(vcpu, registers, load);
+  std::vector<absl::StatusCode> refusals;
+  if (!pdptes.ok()) refusals.push_back(pdptes.status().code());
+  std::string wrong = CheckStatus(refusals, result.status);
+  if (!wrong.empty() || !result.status.ok()) return wrong;
+  vcpu.registers = registers;
+  vcpu.pdptes = *pdptes;
+  return CheckFlushed(op);
+}
+
+std::string Interpreter::CheckFeatures(const Op& op, const OpResult& result) {
+  VcpuModel& vcpu = *VcpuModelOf(op);
+  const CpuFeatures features = FeaturesOf(op);
+  std::vector<absl::StatusCode> refusals;
+  if (!CpuAccepts(vcpu.registers, features, world_.vm().bits)) {
+    refusals.push_back(absl::StatusCode::kInvalidArgument);
+  }
+  std::string wrong = CheckStatus(refusals, result.status);
+  if (!wrong.empty() || !result.status.ok()) return wrong;
+  vcpu.features = features;
+  return CheckFlushed(op);
+}
+
+// Of a vCPU that is in the guest again after what drops its whole TLB.
+std::string Interpreter::CheckFlushed(const Op& op) const {
+  const uint32_t vcpu = *VcpuOf(op);
+  return backend_->InGuest(vcpu) && !backend_->Tlb(vcpu).empty()
+             ? "left translations cached"
+             : "";
 }
 
 // ---- Stores ----
@@ -127,7 +158,7 @@ std::string Interpreter::CheckStore(const Op& op, const Before& before,
   const AccessCheck::Case& c = *before.access;
   std::string wrong = access_check_.CheckTouch(c, result, allocations_);
   if (!wrong.empty()) return wrong;
-  const std::vector<std::byte> bytes = ToBytes(op.Get(Field::kValue));
+  const std::vector<std::byte> bytes = BytesOf(op);
   if (result.stored) {
     wrong = store_check_.CheckWrite(c.space, result.outcome->gpa, bytes,
                                     *result.stored);
@@ -136,7 +167,7 @@ std::string Interpreter::CheckStore(const Op& op, const Before& before,
   }
   if (!result.hpa) return "";
   if (!c.tainted) {
-    world_.NoteGuestStore(c.space, c.truth.gpa, bytes);
+    world_.NoteGuestStore(c.space, *c.truth.page, bytes);
     return "";
   }
   const uint64_t frame = ToPfn(*result.hpa) - PfnOfFrame(0);

@@ -52,25 +52,51 @@ std::optional<uint32_t> VcpuOf(const Op& op) {
 
 PagingRegisters RegistersOf(const Op& op) {
   PagingRegisters registers;
+  registers.cr3 = op.Get(Field::kCr3);
   if (op.kind() == OpKind::kRegsRaw) {
     registers.cr0 = op.Get(Field::kCr0);
-    registers.cr3 = op.Get(Field::kCr3);
     registers.cr4 = op.Get(Field::kCr4);
     registers.efer = op.Get(Field::kEfer);
     return registers;
   }
-  registers.cr3 = op.Get(Field::kCr3);
-  if (op.Get(Field::kNxe) % 2 != 0) registers.efer |= efer::kNoExecuteEnable;
-  if (op.Get(Field::kMode) % 2 == mode::kOff) return registers;
-  registers.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
-  registers.cr4 = cr4::kPhysicalAddressExtension;
-  registers.efer |= efer::kLongModeEnable | efer::kLongModeActive;
+  const auto set = [&op](Field field, uint64_t bit) {
+    return op.Get(field) % 2 != 0 ? bit : 0;
+  };
+  const uint64_t mode = op.Get(Field::kMode) % mode::kModes;
+  registers.cr0 = set(Field::kWp, cr0::kWriteProtect);
+  registers.cr4 = set(Field::kSmep, cr4::kSupervisorNoExecute) |
+                  set(Field::kSmap, cr4::kSupervisorNoAccess) |
+                  set(Field::kPke, cr4::kProtectionKeys) |
+                  set(Field::kPse, cr4::kPageSizeExtensions);
+  registers.efer = set(Field::kNxe, efer::kNoExecuteEnable);
+  if (mode != mode::kOff) registers.cr0 |= cr0::kProtection | cr0::kPaging;
+  if (mode != mode::kOff && mode != mode::k32Bit) {
+    registers.cr4 |= cr4::kPhysicalAddressExtension;
+  }
+  if (mode == mode::kLong || mode == mode::kLa57) {
+    registers.efer |= efer::kLongModeEnable | efer::kLongModeActive;
+  }
+  if (mode == mode::kLa57) registers.cr4 |= cr4::kFiveLevels;
   return registers;
+}
+
+CpuFeatures FeaturesOf(const Op& op) {
+  const uint64_t has = op.Get(Field::kHas);
+  CpuFeatures features;
+  features.page_size_extensions = (has & 0x01) != 0;
+  features.pse36 = (has & 0x02) != 0;
+  features.one_gib_pages = (has & 0x04) != 0;
+  features.no_execute = (has & 0x08) != 0;
+  features.smep = (has & 0x10) != 0;
+  features.smap = (has & 0x20) != 0;
+  features.protection_keys = (has & 0x40) != 0;
+  features.five_levels = (has & 0x80) != 0;
+  return features;
 }
 
 Gva GvaOf(const Op& op, const PagingRegisters& registers) {
   uint64_t gva = op.Get(Field::kGva);
-  if (op.kind() == OpKind::kStore) gva &= ~uint64_t{7};
+  if (op.kind() == OpKind::kStore) gva &= ~uint64_t{EntrySizeOf(op) - 1};
   if ((registers.efer & efer::kLongModeActive) == 0) gva &= 0xffff'ffff;
   return Gva(gva);
 }
@@ -80,14 +106,20 @@ Access AccessOf(const Op& op) {
   access.type = op.kind() == OpKind::kStore
                     ? AccessType::kWrite
                     : static_cast<AccessType>(op.Get(Field::kType) % 3);
-  access.privilege = static_cast<Privilege>(op.Get(Field::kPrivilege) % 2);
+  const uint64_t privilege = op.Get(Field::kPrivilege) % 3;
+  access.privilege = privilege == 1 ? Privilege::kSupervisor : Privilege::kUser;
+  access.implicit = privilege == 2 ? Implicit::kYes : Implicit::kNo;
+  access.eflags_ac = op.Get(Field::kAc) % 2 != 0;
+  access.pkru = Cut<uint32_t>(op.Get(Field::kPkru));
   return access;
 }
+
+uint32_t EntrySizeOf(const Op& op) { return op.Get(Field::kSize) == 4 ? 4 : 8; }
 
 Gpa GpaOf(const Op& op) {
   if (op.kind() != OpKind::kPte) return Gpa(op.Get(Field::kGpa));
   return ToGpa(Gfn(op.Get(Field::kTable))) +
-         op.Get(Field::kIndex) % kEntriesPerTable * 8;
+         op.Get(Field::kIndex) * EntrySizeOf(op) % kPageSize;
 }
 
 std::vector<std::byte> ToBytes(uint64_t value) {
@@ -97,7 +129,11 @@ std::vector<std::byte> ToBytes(uint64_t value) {
 }
 
 std::vector<std::byte> BytesOf(const Op& op) {
-  if (op.Has(Field::kValue)) return ToBytes(op.Get(Field::kValue));
+  if (op.Has(Field::kValue)) {
+    std::vector<std::byte> bytes = ToBytes(op.Get(Field::kValue));
+    bytes.resize(EntrySizeOf(op));
+    return bytes;
+  }
   std::vector<std::byte> bytes(op.bytes().size());
   std::transform(op.bytes().begin(), op.bytes().end(), bytes.begin(),
                  [](uint8_t byte) { return std::byte{byte}; });
@@ -119,7 +155,7 @@ uint64_t OperandOf(const Op& op, Field field) {
 
 uint64_t OffsetOf(const Op& op) {
   return op.kind() == OpKind::kHostPte
-             ? op.Get(Field::kIndex) % kEntriesPerTable * 8
+             ? op.Get(Field::kIndex) * EntrySizeOf(op) % kPageSize
              : op.Get(Field::kOffset) % kPageSize;
 }
 

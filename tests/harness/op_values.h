@@ -36,6 +36,9 @@ SlotSpec SlotOf(const Op& op);
 // nullopt for a vCPU that no stream can have.
 std::optional<uint32_t> VcpuOf(const Op& op);
 PagingRegisters RegistersOf(const Op& op);
+CpuFeatures FeaturesOf(const Op& op);
+// Of a table's entry that `pte`, `host.pte` or `store` writes: 4 or 8.
+uint32_t EntrySizeOf(const Op& op);
 // As the CPU cuts it to 32 bits outside long mode, and rounds it for `store`.
 Gva GvaOf(const Op& op, const PagingRegisters& registers);
 Access AccessOf(const Op& op);

@@ -13,9 +13,10 @@ using Words = std::string_view;
 
 constexpr Words kSpaceWords[] = {"0", "1"};
 constexpr Words kFlagWords[] = {"none", "ro", "log", "ro+log"};
-constexpr Words kModeWords[] = {"off", "long"};
+constexpr Words kModeWords[] = {"off", "long", "32bit", "pae", "la57"};
 constexpr Words kTypeWords[] = {"r", "w", "x"};
-constexpr Words kPrivilegeWords[] = {"u", "s"};
+// User, supervisor, implicit supervisor.
+constexpr Words kPrivilegeWords[] = {"u", "s", "i"};
 constexpr Words kStrategyWords[] = {"zap_all", "obsolete_walk"};
 constexpr Words kLevelWords[] = {"none", "4K", "2M", "1G"};
 // In the order of FaultOutcome::Kind.
@@ -24,8 +25,9 @@ constexpr Words kOutcomeWords[] = {"resume",    "fault", "emulate",  "memory",
 // EmulateReason, then MemoryFaultReason; 0 is "any".
 constexpr Words kWhyWords[] = {"any",           "no_slot",      "read_only",
                                "write_tracked", "host_refused", "no_table"};
-constexpr Words kCodeWords[] = {"ok",     "invalid",   "not_found",
-                                "exists", "exhausted", "unimplemented"};
+constexpr Words kCodeWords[] = {"ok",         "invalid",   "not_found",
+                                "exists",     "exhausted", "unimplemented",
+                                "unavailable"};
 constexpr Words kStatWords[] = {"shadow_pages",
                                 "obsolete_pages",
                                 "leaf_sptes",
@@ -93,6 +95,14 @@ constexpr FieldInfo kFieldTable[] = {
     {"max", Style::kDecimal, {}, kNoLimit},
     {"times", Style::kDecimal, {}, 1},
     {"at", Style::kWords, kHostCallWords, 0},
+    {"wp", Style::kDecimal, {}, 1},
+    {"smep", Style::kDecimal, {}, 0},
+    {"smap", Style::kDecimal, {}, 0},
+    {"pke", Style::kDecimal, {}, 0},
+    {"pse", Style::kDecimal, {}, 1},
+    {"ac", Style::kDecimal, {}, 0},
+    {"pkru", Style::kHex, {}, 0},
+    {"has", Style::kHex, {}, 0},
 };
 static_assert(std::size(kFieldTable) == kFields);
 
@@ -109,23 +119,38 @@ constexpr OpShape kOpTable[] = {
     {"slot.flags", {F::kId, F::kFlags, F::kSpace}, 2, false},
     {"vcpu.create", {F::kVcpu}, 1, false},
     {"vcpu.destroy", {F::kVcpu}, 1, false},
-    {"regs", {F::kVcpu, F::kMode, F::kCr3, F::kNxe}, 2, false},
+    {"regs",
+     {F::kVcpu, F::kMode, F::kCr3, F::kNxe, F::kWp, F::kSmep, F::kSmap, F::kPke,
+      F::kPse},
+     2,
+     false},
     {"regs.raw", {F::kVcpu, F::kCr0, F::kCr3, F::kCr4, F::kEfer}, 5, false},
+    {"cr3", {F::kVcpu, F::kCr3}, 2, false},
+    {"features", {F::kVcpu, F::kHas}, 2, false},
     {"space", {F::kVcpu, F::kSpace}, 2, false},
     {"enter", {F::kVcpu}, 1, false},
     {"exit", {F::kVcpu}, 1, false},
-    {"touch", {F::kVcpu, F::kGva, F::kType, F::kPrivilege}, 2, false},
-    {"store", {F::kVcpu, F::kGva, F::kValue, F::kPrivilege}, 3, false},
-    {"translate", {F::kVcpu, F::kGva, F::kType, F::kPrivilege}, 2, false},
+    {"touch",
+     {F::kVcpu, F::kGva, F::kType, F::kPrivilege, F::kAc, F::kPkru},
+     2,
+     false},
+    {"store",
+     {F::kVcpu, F::kGva, F::kValue, F::kPrivilege, F::kAc, F::kPkru, F::kSize},
+     3,
+     false},
+    {"translate",
+     {F::kVcpu, F::kGva, F::kType, F::kPrivilege, F::kAc, F::kPkru},
+     2,
+     false},
     {"invlpg", {F::kVcpu, F::kGva}, 2, false},
     {"evict", {F::kVcpu}, 1, false},
-    {"pte", {F::kTable, F::kIndex, F::kValue, F::kSpace}, 3, false},
+    {"pte", {F::kTable, F::kIndex, F::kValue, F::kSpace, F::kSize}, 3, false},
     {"write", {F::kGpa, F::kSpace}, 1, true},
     {"cmpxchg", {F::kGpa, F::kOld, F::kNew, F::kSize, F::kSpace}, 3, false},
     {"vcpu.write", {F::kVcpu, F::kGpa}, 2, true},
     {"vcpu.cmpxchg", {F::kVcpu, F::kGpa, F::kOld, F::kNew, F::kSize}, 4, false},
     {"read", {F::kGpa, F::kSize, F::kSpace}, 1, false},
-    {"host.pte", {F::kHost, F::kIndex, F::kValue}, 3, false},
+    {"host.pte", {F::kHost, F::kIndex, F::kValue, F::kSize}, 3, false},
     {"host.write", {F::kHost, F::kOffset}, 2, true},
     {"notify.begin", {F::kHost, F::kPages}, 1, false},
     {"notify.end", {F::kHost, F::kPages}, 1, false},

@@ -35,6 +35,8 @@ enum class OpKind : uint8_t {
   kVcpuDestroy,
   kRegs,
   kRegsRaw,
+  kCr3,
+  kFeatures,
   kSpace,
   kEnter,
   kExit,
@@ -79,7 +81,7 @@ enum class OpKind : uint8_t {
   kExpectLeaves,
   kExpectStat,
 };
-inline constexpr size_t kOpKinds = 45;
+inline constexpr size_t kOpKinds = 47;
 
 // A named argument of an op.
 enum class Field : uint8_t {
@@ -124,13 +126,22 @@ enum class Field : uint8_t {
   kMax,
   kTimes,
   kAt,
+  kWp,
+  kSmep,
+  kSmap,
+  kPke,
+  kPse,
+  kAc,
+  kPkru,
+  kHas,
 };
-inline constexpr size_t kFields = 41;
+inline constexpr size_t kFields = 49;
 
 // What the words of the word-valued fields stand for; any other number is
 // legal too, and means what the enum of the public header makes of it.
 namespace mode {
-inline constexpr uint64_t kOff = 0, kLong = 1;
+inline constexpr uint64_t kOff = 0, kLong = 1, k32Bit = 2, kPae = 3, kLa57 = 4;
+inline constexpr uint64_t kModes = 5;
 }  // namespace mode
 
 // How a field is written, and what it is when it is left out.
@@ -143,7 +154,7 @@ struct FieldInfo {
 };
 const FieldInfo& InfoOf(Field field);
 
-inline constexpr size_t kMaxFields = 6;
+inline constexpr size_t kMaxFields = 9;
 
 // An op's name and its fields: the first `required` must be written, the rest
 // may be left out.

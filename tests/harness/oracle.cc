@@ -5,52 +5,89 @@
 #include <span>
 #include <utility>
 
+#include "tests/harness/oracle_registers.h"
+
 namespace shadowmmu::testing {
 namespace {
 
-// Bits of an entry (SDM 4.5.4, tables 4-15 to 4-20; APM 5.3.3, 5.4). Written
-// down here once more on purpose: rule "shares no code".
+// Bits of an entry (SDM 4.3 to 4.5, tables 4-4 to 4-20; APM 5.2.1 to 5.4).
+// Written down here once more on purpose: it shares no code.
 constexpr uint64_t kPresent = 0x1;
 constexpr uint64_t kWritable = 0x2;
 constexpr uint64_t kUser = 0x4;
 constexpr uint64_t kAccessed = 0x20;
 constexpr uint64_t kDirty = 0x40;
-constexpr uint64_t kPageSize = 0x80;
+constexpr uint64_t kPageSizeBit = 0x80;
 constexpr uint64_t kNoExecute = 0x8000'0000'0000'0000;
-constexpr uint64_t kTableAddress = 0x000f'ffff'ffff'f000;
+constexpr uint64_t kAddress = 0x000f'ffff'ffff'f000;
+constexpr uint64_t kAddress32 = 0xffff'f000;  // of an entry of 4 bytes
+constexpr unsigned kKeyShift = 59;            // SDM 4.6.2: bits 62:59
 
-// Modes that have their own rules, not written yet.
-constexpr uint64_t kUnmodelledCr4 =
-    cr4::kFiveLevels | cr4::kProcessContextIds | cr4::kSupervisorNoExecute |
-    cr4::kSupervisorNoAccess | cr4::kProtectionKeys |
-    cr4::kSupervisorProtectionKeys;
+// What PS is in an entry of a level.
+enum class PageSizeBit : uint8_t {
+  kMustBeZero,
+  kMapsPage,          // it makes the entry a leaf
+  kMapsPageIfPse,     // with CR4.PSE; else it is ignored
+  kMapsPageIfOneGib,  // if the CPU has such pages; else it must be zero
+  kLeaf,              // the entry is one anyhow, and the bit is PAT
+};
 
 // One level of a paging mode, from the root down.
 struct LevelRule {
   Level level;
-  unsigned shift;       // of the index within the address
-  uint64_t index_mask;  // entries of the table, less one
-  bool page_size;       // PS makes it a leaf (else PS is reserved, or PAT)
-  uint64_t always_reserved;
+  unsigned shift;  // of the index within the address
+  PageSizeBit page_size;
 };
 
-// SDM 4.5.4; APM 5.3.3 (four levels of 512 entries). PS is reserved in a PML4E
-// (SDM table 4-15; APM 5.3.3: must be zero).
-constexpr LevelRule kFourLevels[] = {
-    {Level::k512G, 39, 511, false, kPageSize},
-    {Level::k1G, 30, 511, true, 0},
-    {Level::k2M, 21, 511, true, 0},
-    {Level::k4K, 12, 511, false, 0},
+// One paging mode with tables.
+struct ModeRule {
+  unsigned entry_bytes;
+  std::span<const LevelRule> levels;
+  unsigned linear_bits;
+  uint64_t entries() const { return 4096 / entry_bytes; }
 };
+
+// SDM 4.3: two levels of 1024 entries. APM 5.2.1.
+constexpr LevelRule k32BitLevels[] = {
+    {Level::k2M, 22, PageSizeBit::kMapsPageIfPse},
+    {Level::k4K, 12, PageSizeBit::kLeaf},
+};
+// SDM 4.5.4: five levels of 512 entries; PS is reserved in a PML5E and a PML4E
+// (tables 4-14, 4-15). APM 5.3.3. SDM 4.4.2: PAE paging has the last two of
+// them, below the PDPTE registers; APM 5.2.3.
+constexpr LevelRule kLongLevels[] = {
+    {Level::k256T, 48, PageSizeBit::kMustBeZero},
+    {Level::k512G, 39, PageSizeBit::kMustBeZero},
+    {Level::k1G, 30, PageSizeBit::kMapsPageIfOneGib},
+    {Level::k2M, 21, PageSizeBit::kMapsPage},
+    {Level::k4K, 12, PageSizeBit::kLeaf},
+};
+constexpr std::span<const LevelRule> kLong(kLongLevels);
+constexpr ModeRule k32Bit{4, k32BitLevels, 32};
+constexpr ModeRule kPae{8, kLong.subspan(3), 32};
+constexpr ModeRule kFourLevels{8, kLong.subspan(1), 48};
+constexpr ModeRule kFiveLevels{8, kLong, 57};
 
 constexpr uint64_t LowBits(unsigned count) {
   return (uint64_t{1} << count) - 1;
 }
+// Bits `high` to `low`, both inclusive; none where `high` is below `low`.
+constexpr uint64_t Bits(unsigned high, unsigned low) {
+  return LowBits(high + 1) & ~LowBits(low);
+}
 
-// SDM vol. 1, 3.3.7.1; APM vol. 2, 1.1.3: bits 63 to 47 are all equal.
-bool IsCanonical48(uint64_t address) {
-  const uint64_t top = address >> 47;
-  return top == 0 || top == 0x1'ffff;
+// SDM vol. 1, 3.3.7.1; APM vol. 2, 1.1.3: the bits from the highest one that is
+// translated up are all equal.
+bool IsCanonical(uint64_t address, unsigned linear_bits) {
+  const uint64_t top = address >> (linear_bits - 1);
+  return top == 0 || top == LowBits(65 - linear_bits);
+}
+
+// SDM 4.6: "user-mode accesses" are those made at CPL 3, but for the implicit
+// ones, which are supervisor-mode whatever the CPL is. APM 5.6.
+bool IsUserMode(const Access& access) {
+  return access.privilege == Privilege::kUser &&
+         access.implicit == Implicit::kNo;
 }
 
 }  // namespace
@@ -59,7 +96,7 @@ bool IsCanonical48(uint64_t address) {
 struct Oracle::Walk {
   const GuestMemory& memory;
   const unsigned physical_bits;
-  const PagingRegisters& registers;
+  const OracleCpu& cpu;
   const AddressSpace space;
   const Gva gva;
   const Access& access;
@@ -72,134 +109,251 @@ struct Oracle::Walk {
   };
   std::vector<Used> used = {};
 
+  bool cr4(uint64_t bit) const { return (cpu.registers.cr4 & bit) != 0; }
+  bool efer(uint64_t bit) const { return (cpu.registers.efer & bit) != 0; }
   bool write() const { return access.type == AccessType::kWrite; }
   bool fetch() const { return access.type == AccessType::kFetch; }
-  bool nxe() const { return (registers.efer & efer::kNoExecuteEnable) != 0; }
-  // SDM 4.6: "user-mode accesses" are those made at CPL 3, but for the implicit
-  // ones, which are supervisor-mode whatever the CPL is. APM 5.6.
-  bool user_mode() const {
-    return access.privilege == Privilege::kUser &&
-           access.implicit == Implicit::kNo;
-  }
 
+  void Run();
   void RunUnpaged();
-  void RunPaged(std::span<const LevelRule> levels);
+  void RunPae();
+  void RunPaged(const ModeRule& mode, Gpa root);
   // What follows an entry: go on to the next level, or the walk has ended.
   enum class Step { kNext, kLeaf, kEnd };
-  Step Use(const LevelRule& rule, Gpa* table);
-  bool ReadEntry(Gpa at, uint64_t* entry);
-  uint64_t ReservedBits(const LevelRule& rule, uint64_t entry) const;
-  bool Allowed() const;
+  Step Use(const ModeRule& mode, const LevelRule& rule, Gpa* table);
+  bool ReadEntry(const ModeRule& mode, Gpa at, uint64_t* entry);
+  bool MapsPage(const LevelRule& rule, uint64_t entry) const;
+  uint64_t ReservedBits(const ModeRule& mode, const LevelRule& rule,
+                        uint64_t entry) const;
+  void Complete(Gpa gpa);
   void PageFault(uint32_t cause);
   void Update();
   void Arrive(Gpa gpa);
 };
 
-// SDM 4.1.1: with CR0.PG clear linear addresses are physical ones; outside long
-// mode both have 32 bits (SDM vol. 1, 3.2.1; APM vol. 2, 1.2).
-void Oracle::Walk::RunUnpaged() { Arrive(Gpa(gva.value() & LowBits(32))); }
+// ---- The modes ----
 
-void Oracle::Walk::RunPaged(std::span<const LevelRule> levels) {
+void Oracle::Walk::Run() {
+  const uint64_t cr3 = cpu.registers.cr3;
+  switch (PagingModeOf(cpu.registers)) {
+    case PagingMode::kOff:
+      return RunUnpaged();
+    case PagingMode::k32Bit:
+      // SDM 4.3, table 4-3: bits 31:12 of CR3.
+      return RunPaged(k32Bit, Gpa(cr3 & kAddress32));
+    case PagingMode::kPae:
+      return RunPae();
+    case PagingMode::kFourLevels:
+    case PagingMode::kFiveLevels:
+      break;
+  }
+  // SDM 4.5.2, table 4-12: bits 51 (or MAXPHYADDR - 1) to 12 of CR3.
+  const Gpa root(cr3 & kAddress & LowBits(physical_bits));
+  const ModeRule& mode = cr4(manual::kCr4La57) ? kFiveLevels : kFourLevels;
   // SDM vol. 1, 3.3.7.1: a reference to a non-canonical address is #GP(0), not
   // a page fault. APM vol. 2, 5.3.1.
-  if (!IsCanonical48(gva.value())) {
-    result.kind = OracleResult::Kind::kGuestFault;
+  if (!IsCanonical(gva.value(), mode.linear_bits)) {
     result.fault = {GuestFault::Vector::kGeneralProtection, 0, Gva()};
     return;
   }
-  // SDM 4.5.2, table 4-12: bits 51 (or MAXPHYADDR - 1) to 12 of CR3.
-  Gpa table(registers.cr3 & kTableAddress & LowBits(physical_bits));
-  for (const LevelRule& rule : levels) {
-    const Step step = Use(rule, &table);
+  RunPaged(mode, root);
+}
+
+// SDM 4.1.1: with CR0.PG clear linear addresses are physical ones.
+void Oracle::Walk::RunUnpaged() {
+  Complete(Gpa(gva.value()));
+  Arrive(*result.page);
+}
+
+// SDM 4.4.2: bits 31:30 of the address choose the PDPTE register, which gives
+// no rights and has no A bit; if it is not present the access faults as by any
+// entry that is not (4.7). APM 5.2.3.
+void Oracle::Walk::RunPae() {
+  const uint64_t pdpte = cpu.pdptes[gva.value() >> 30];
+  if ((pdpte & kPresent) == 0) return PageFault(0);
+  RunPaged(kPae, Gpa(pdpte & kAddress));
+}
+
+void Oracle::Walk::RunPaged(const ModeRule& mode, Gpa root) {
+  Gpa table = root;
+  for (const LevelRule& rule : mode.levels) {
+    const Step step = Use(mode, rule, &table);
     if (step == Step::kEnd) return;
     if (step == Step::kNext) continue;
-    // SDM 4.6: rights are judged over all levels, once the walk is complete.
-    if (!Allowed()) return PageFault(pf_error::kPresent);
-    Update();
     const uint64_t offset = LowBits(rule.shift);
-    return Arrive(Gpa((table.value() & ~offset) | (gva.value() & offset)));
+    Complete(Gpa((table.value() & ~offset) | (gva.value() & offset)));
+    // SDM 4.6: rights are judged over all levels, once the walk is complete.
+    if (result.denied.any()) return PageFault(pf_error::kPresent);
+    Update();
+    return Arrive(*result.page);
   }
 }
 
+// ---- Entries ----
+
 // Reads and judges one entry; `table` is its table on entry, and what it points
 // to afterwards.
-Oracle::Walk::Step Oracle::Walk::Use(const LevelRule& rule, Gpa* table) {
-  const uint64_t index = (gva.value() >> rule.shift) & rule.index_mask;
-  const Gpa at = *table + index * 8;
+Oracle::Walk::Step Oracle::Walk::Use(const ModeRule& mode,
+                                     const LevelRule& rule, Gpa* table) {
+  const uint64_t index = (gva.value() >> rule.shift) & (mode.entries() - 1);
+  const Gpa at = *table + index * mode.entry_bytes;
   uint64_t entry = 0;
-  if (!ReadEntry(at, &entry)) return Step::kEnd;
+  if (!ReadEntry(mode, at, &entry)) return Step::kEnd;
   // SDM 4.7, P flag: 0 when the fault is due to an entry that is not present,
-  // at whatever level. Nothing else in that entry counts (4.5.4).
+  // at whatever level. Nothing else in that entry counts (4.3, 4.4.2, 4.5.4).
   if ((entry & kPresent) == 0) {
     PageFault(0);
     return Step::kEnd;
   }
   // SDM 4.7, RSVD flag: a reserved bit in an entry that is present, at the
   // level where it is met, before rights. P is 1 then too. APM 8.4.2.
-  if (ReservedBits(rule, entry) != 0) {
+  if (ReservedBits(mode, rule, entry) != 0) {
     PageFault(pf_error::kPresent | pf_error::kReserved);
     return Step::kEnd;
   }
   used.push_back({at, entry});
   // SDM 4.6.1: a page is a user-mode address if U/S is 1 in every entry, may be
   // written if R/W is 1 in every entry, and not executed if XD is 1 in any.
-  // APM 5.6.
+  // APM 5.6. An entry of 4 bytes has no XD.
   result.user = result.user && (entry & kUser) != 0;
   result.writable = result.writable && (entry & kWritable) != 0;
   result.executable = result.executable && (entry & kNoExecute) == 0;
-  *table = Gpa(entry & kTableAddress);
-  // SDM 4.5.4: PS maps a page of 1 GiB from a PDPTE, of 2 MiB from a PDE; bit 7
-  // of a PTE is PAT.
-  const bool leaf =
-      rule.level == Level::k4K || (rule.page_size && (entry & kPageSize) != 0);
-  if (!leaf) return Step::kNext;
+  *table = Gpa(entry & kAddress);
+  if (!MapsPage(rule, entry)) return Step::kNext;
   result.level = rule.level;
+  result.page_bytes = uint64_t{1} << rule.shift;
   result.dirty = (entry & kDirty) != 0;
+  // SDM 4.6.2: the key of the leaf, in four and five levels; APM 5.6.7.
+  if (efer(manual::kEferLma)) {
+    result.key = static_cast<unsigned>(entry >> kKeyShift & 0xf);
+  }
+  // SDM 4.3, table 4-4: of a page of 4 MiB bits 39:32 stand in 20:13 (where
+  // they are not reserved). APM 5.2.1.
+  if (mode.entry_bytes == 4 && rule.level != Level::k4K) {
+    *table = Gpa((entry & 0xffc0'0000) | ((entry >> 13 & 0xff) << 32));
+  }
   return Step::kLeaf;
 }
 
-bool Oracle::Walk::ReadEntry(Gpa at, uint64_t* entry) {
+bool Oracle::Walk::ReadEntry(const ModeRule& mode, Gpa at, uint64_t* entry) {
   result.gpa = at;
   if (!memory.SlotAt(space, ToGfn(at)).has_value()) {
     result.kind = OracleResult::Kind::kTableOutsideSlots;
     return false;
   }
-  result.tables.push_back(ToGfn(at));
-  const std::optional<uint64_t> value = memory.Read64(space, at);
-  if (!value.has_value()) {
+  result.entries.push_back(at);
+  const auto bytes = std::as_writable_bytes(std::span(entry, 1));
+  *entry = 0;
+  if (!memory.Read(space, at, bytes.first(mode.entry_bytes))) {
     result.kind = OracleResult::Kind::kTableUnreadable;
     return false;
   }
-  *entry = *value;
   return true;
 }
 
-uint64_t Oracle::Walk::ReservedBits(const LevelRule& rule,
-                                    uint64_t entry) const {
-  // SDM 4.5.4: bits 51 to MAXPHYADDR in every entry; APM 5.3.3 (MBZ).
-  uint64_t reserved =
-      rule.always_reserved | (LowBits(52) & ~LowBits(physical_bits));
-  // SDM 4.5.4: bit 63 if EFER.NXE is clear; APM 5.6.1.
-  if (!nxe()) reserved |= kNoExecute;
-  // SDM tables 4-16 and 4-18: in a large page's entry bits 29:13 (1 GiB) and
-  // 20:13 (2 MiB). Bit 12 is PAT. APM 5.3.4, 5.3.5.
-  if (rule.page_size && (entry & kPageSize) != 0) {
-    reserved |= LowBits(rule.shift) & ~LowBits(13);
+// SDM 4.3, 4.4.2, 4.5.4: PS maps a page of 4 MiB (if CR4.PSE), 2 MiB or 1 GiB;
+// bit 7 of a PTE is PAT. APM 5.2, 5.3.
+bool Oracle::Walk::MapsPage(const LevelRule& rule, uint64_t entry) const {
+  const bool set = (entry & kPageSizeBit) != 0;
+  switch (rule.page_size) {
+    case PageSizeBit::kLeaf:
+      return true;
+    case PageSizeBit::kMustBeZero:
+      return false;
+    case PageSizeBit::kMapsPageIfPse:
+      return set && cr4(manual::kCr4Pse);
+    case PageSizeBit::kMapsPage:
+    case PageSizeBit::kMapsPageIfOneGib:
+      break;
   }
+  return set;
+}
+
+// Those of the reserved bits that are set.
+uint64_t Oracle::Walk::ReservedBits(const ModeRule& mode, const LevelRule& rule,
+                                    uint64_t entry) const {
+  const bool large = rule.level != Level::k4K && MapsPage(rule, entry);
+  if (mode.entry_bytes == 4) {
+    // SDM 4.3, table 4-4: only in the entry of a page of 4 MiB, bits 21 to
+    // M - 19, where M is the smaller of 40 and MAXPHYADDR with PSE-36, and 32
+    // without: then 21:13. APM 5.2.1.
+    if (!large) return 0;
+    const unsigned m = cpu.features.pse36 ? std::min(40u, physical_bits) : 32;
+    return entry & Bits(21, m - 19);
+  }
+  // SDM 4.5.4: bits 51 to MAXPHYADDR; above them bits are ignored, or a key.
+  // SDM 4.4.2, tables 4-9 to 4-11: with PAE paging 62 to MAXPHYADDR. APM 5.3.3,
+  // 5.2.3 (MBZ).
+  const unsigned top = efer(manual::kEferLma) ? 51 : 62;
+  uint64_t reserved = Bits(top, physical_bits);
+  // SDM 4.4.2, 4.5.4: bit 63 if EFER.NXE is clear; APM 5.6.1.
+  if (!efer(manual::kEferNxe)) reserved |= kNoExecute;
+  // SDM tables 4-14 to 4-16, 4.1.4 (pages of 1 GiB): PS where no page is.
+  if (rule.page_size == PageSizeBit::kMustBeZero ||
+      (rule.page_size == PageSizeBit::kMapsPageIfOneGib &&
+       !cpu.features.one_gib_pages)) {
+    reserved |= kPageSizeBit;
+  }
+  // SDM tables 4-9, 4-16, 4-18: in a large page's entry bits 29:13 (1 GiB) and
+  // 20:13 (2 MiB). Bit 12 is PAT. APM 5.3.4, 5.3.5.
+  if (large) reserved |= Bits(rule.shift - 1, 13);
   return entry & reserved;
 }
 
-// SDM 4.6.1; APM 5.6. SMEP, SMAP and protection keys would come in here.
-bool Oracle::Walk::Allowed() const {
-  if (user_mode() && !result.user) return false;
+// ---- Rights ----
+
+OracleResult::Denied Oracle::Judge(const OracleCpu& cpu,
+                                   const OracleResult& completed_walk,
+                                   const Access& access) {
+  const auto& [registers, pdptes, features] = cpu;
+  OracleResult::Denied denied;
+  // SDM 4.1.1, 4.6: without paging there are no rights, whatever CR4 says.
+  if (PagingModeOf(registers) == PagingMode::kOff) return denied;
+  const bool user_mode = IsUserMode(access);
+  const bool user_page = completed_walk.user;
+  const bool fetch = access.type == AccessType::kFetch;
+  const bool write = access.type == AccessType::kWrite;
+  const bool wp = (registers.cr0 & manual::kCr0Wp) != 0;
+
+  // SDM 4.6.1; APM 5.6: user-mode accesses reach no supervisor-mode address.
+  if (user_mode && !user_page) denied.rights = true;
   // Writes: user-mode ones need R/W in every entry; supervisor-mode ones too,
   // but only with CR0.WP set.
-  if (write() && !result.writable) {
-    const bool wp = (registers.cr0 & cr0::kWriteProtect) != 0;
-    if (wp || user_mode()) return false;
+  if (write && !completed_walk.writable && (wp || user_mode)) {
+    denied.rights = true;
   }
-  // Fetches: XD counts only with EFER.NXE set (else it is reserved, above).
-  return !fetch() || result.executable;
+  // Fetches: XD counts only with EFER.NXE set (else it is reserved, and so
+  // clear in a walk that completed).
+  if (fetch && !completed_walk.executable) denied.rights = true;
+  // SMEP: no supervisor-mode fetch from a user-mode address.
+  if (fetch && !user_mode && user_page &&
+      (registers.cr4 & manual::kCr4Smep) != 0) {
+    denied.rights = true;
+  }
+  // SMAP: no supervisor-mode data access to a user-mode address, but for
+  // explicit ones with EFLAGS.AC set.
+  if (!fetch && !user_mode && user_page &&
+      (registers.cr4 & manual::kCr4Smap) != 0) {
+    denied.smap = access.implicit == Implicit::kYes || !access.eflags_ac;
+  }
+  // SDM 4.6.2; APM 5.6.7: protection keys, of user-mode addresses, in long mode
+  // only; data accesses only. AD denies every one; WD user-mode writes, and
+  // supervisor-mode ones with CR0.WP set.
+  if (!fetch && user_page && (registers.efer & manual::kEferLma) != 0 &&
+      (registers.cr4 & manual::kCr4Pke) != 0) {
+    const uint32_t bits = access.pkru >> (2 * completed_walk.key) & 3;
+    const bool access_disable = (bits & 1) != 0;
+    const bool write_disable = (bits & 2) != 0;
+    denied.key =
+        access_disable || (write_disable && write && (user_mode || wp));
+  }
+  return denied;
+}
+
+// The walk has come to its end.
+void Oracle::Walk::Complete(Gpa gpa) {
+  result.page = gpa;
+  result.denied = Judge(cpu, result, access);
 }
 
 // SDM 4.7; APM 8.4.2.
@@ -208,14 +362,21 @@ void Oracle::Walk::PageFault(uint32_t cause) {
   // W/R: the access was a write, whatever caused the fault.
   if (write()) code |= pf_error::kWrite;
   // U/S: the access was a user-mode one.
-  if (user_mode()) code |= pf_error::kUser;
-  // I/D: the access was a fetch, if CR4.PAE and EFER.NXE are set (or SMEP).
-  if (fetch() && nxe()) code |= pf_error::kFetch;
+  if (IsUserMode(access)) code |= pf_error::kUser;
+  // I/D: the access was a fetch, if SMEP, or CR4.PAE and EFER.NXE, are set.
+  if (fetch() && (cr4(manual::kCr4Smep) ||
+                  (cr4(manual::kCr4Pae) && efer(manual::kEferNxe)))) {
+    code |= pf_error::kFetch;
+  }
+  // PK: the page's key denies the access, whatever else does too.
+  if (result.denied.key) code |= pf_error::kProtectionKey;
   result.kind = OracleResult::Kind::kGuestFault;
   result.gpa = Gpa(0);
   result.fault = {
       .vector = GuestFault::Vector::kPage, .error_code = code, .address = gva};
 }
+
+// ---- The end ----
 
 // SDM 4.8; APM 5.4.2: A in every entry used; D in the leaf by a write. The same
 // entry may serve at several levels, where a guest's tables map themselves.
@@ -256,25 +417,25 @@ void Oracle::Walk::Arrive(Gpa gpa) {
 Oracle::Oracle(const GuestMemory* memory, unsigned guest_physical_bits)
     : memory_(memory), guest_physical_bits_(guest_physical_bits) {}
 
-OracleResult Oracle::Translate(const PagingRegisters& registers,
-                               AddressSpace space, Gva gva,
-                               const Access& access) const {
+OracleResult Oracle::Translate(const OracleCpu& cpu, AddressSpace space,
+                               Gva gva, const Access& access) const {
+  // SDM vol. 1, 3.2.1, APM vol. 2, 1.2: outside long mode linear addresses have
+  // 32 bits.
+  const bool long_mode = (cpu.registers.efer & manual::kEferLma) != 0;
   Walk walk{.memory = *memory_,
             .physical_bits = guest_physical_bits_,
-            .registers = registers,
+            .cpu = cpu,
             .space = space,
-            .gva = gva,
+            .gva = long_mode ? gva : Gva(gva.value() & LowBits(32)),
             .access = access};
-  // SDM 4.1.1: the paging mode follows from CR0.PG, CR4.PAE, EFER.LME (LMA when
-  // paging is on) and CR4.LA57.
-  if ((registers.cr0 & cr0::kPaging) == 0) {
-    walk.RunUnpaged();
-  } else if ((registers.efer & efer::kLongModeActive) != 0 &&
-             (registers.cr4 & cr4::kPhysicalAddressExtension) != 0 &&
-             (registers.cr4 & kUnmodelledCr4) == 0) {
-    walk.RunPaged(kFourLevels);
-  }
+  walk.Run();
   return std::move(walk.result);
+}
+
+std::vector<Gfn> OracleResult::tables() const {
+  std::vector<Gfn> tables;
+  for (const Gpa entry : entries) tables.push_back(ToGfn(entry));
+  return tables;
 }
 
 std::ostream& operator<<(std::ostream& os, const OracleResult& result) {
@@ -283,6 +444,7 @@ std::ostream& operator<<(std::ostream& os, const OracleResult& result) {
       os << result.gpa << " (" << result.level << ", "
          << (result.writable ? 'w' : '-') << (result.user ? 'u' : '-')
          << (result.executable ? 'x' : '-');
+      if (result.key != 0) os << ", key " << result.key;
       switch (result.target) {
         case OracleTarget::kMemory:
           return os << ")";
@@ -298,8 +460,6 @@ std::ostream& operator<<(std::ostream& os, const OracleResult& result) {
       return os << "an entry outside the slots, at " << result.gpa;
     case OracleResult::Kind::kTableUnreadable:
       return os << "an entry that the host refuses, at " << result.gpa;
-    case OracleResult::Kind::kNotModelled:
-      return os << "a mode that is not modelled";
   }
   return os;
 }

@@ -16,9 +16,11 @@
 //     address: memory, a read-only slot, or no slot.
 //  4. In a table that lies in a read-only slot no bit is set; the access goes
 //     through.
+//  5. It is given registers that a CPU accepts (oracle_registers.h). Outside
+//     long mode linear addresses have 32 bits; the rest is cut.
 //
-// Modes: paging off, and four-level paging with NX, pages of 2 MiB and 1 GiB,
-// CR0.WP set or clear. Every other mode answers kNotModelled.
+// Modes: paging off, 32-bit with PSE-36, PAE, four and five levels; CR0.WP,
+// SMEP, SMAP, NX, and protection keys of user pages.
 //
 // Thread safety: as GuestMemory's reads.
 
@@ -34,7 +36,7 @@
 #include "shadowmmu/address.h"
 #include "shadowmmu/fault.h"
 #include "shadowmmu/memslot.h"
-#include "shadowmmu/vcpu_mmu.h"
+#include "shadowmmu/registers.h"
 #include "tests/harness/guest_memory.h"
 
 namespace shadowmmu::testing {
@@ -53,34 +55,62 @@ enum class OracleTarget : uint8_t {
   kReadOnlySlot,  // a write into a read-only slot
 };
 
+// What the CPU holds that a translation depends on.
+struct OracleCpu {
+  PagingRegisters registers;
+  Pdptes pdptes{};  // PAE paging only
+  CpuFeatures features = {};
+  friend bool operator==(const OracleCpu&, const OracleCpu&) = default;
+};
+
 struct OracleResult {
   enum class Kind : uint8_t {
     kTranslated,         // to `gpa`, where `target` is
     kGuestFault,         // `fault`
     kTableOutsideSlots,  // the walk needs the entry at `gpa`, in no slot
     kTableUnreadable,    // the entry at `gpa` is in a slot; the host refuses
-    kNotModelled,        // a mode that the oracle does not have
   };
-  Kind kind = Kind::kNotModelled;
+  // Why an access has no right to a page; each cause is judged by itself.
+  struct Denied {
+    bool rights = false;  // R/W, U/S, NX, SMEP
+    bool smap = false;
+    bool key = false;
+    bool any() const { return rights || smap || key; }
+    friend bool operator==(const Denied&, const Denied&) = default;
+  };
+  Kind kind = Kind::kGuestFault;
   Gpa gpa{};
   GuestFault fault{};
 
   // Of a translation:
   OracleTarget target = OracleTarget::kNoSlot;
   std::optional<SlotSpec> slot{};  // that `gpa` is in, whatever the target
-  Level level = Level::k4K;        // of the guest's page; k4K with paging off
+
+  // Of a walk that completed, whatever the access came to: where it leads, and
+  // why the access was denied.
+  std::optional<Gpa> page{};
+  Denied denied{};
+  // The guest's page; k4K with paging off, k2M for one of 4 MiB, too.
+  Level level = Level::k4K;
+  uint64_t page_bytes = kPageSize;
   // What the tables grant over all levels, whatever this access needs; with
-  // paging off everything. `dirty` is the leaf's D bit as it is now.
+  // paging off everything. `dirty` is the leaf's D bit as it is now, `key` its
+  // protection key (0 outside long mode).
   bool writable = true;
   bool user = true;
   bool executable = true;
   bool dirty = true;
-  // From the root down; entries that need no bit are left out.
+  unsigned key = 0;
+
+  // Of a translation, from the root down; entries that need no bit are left
+  // out.
   std::vector<EntryUpdate> updates;
 
-  // The frames of the tables that the walk read, from the root down, in every
-  // kind of result.
-  std::vector<Gfn> tables;
+  // The entries that the walk looked at, from the root down, in every kind of
+  // result; but for one in no slot. PDPTE registers are none.
+  std::vector<Gpa> entries;
+  // The tables that they are in.
+  std::vector<Gfn> tables() const;
 };
 std::ostream& operator<<(std::ostream& os, const OracleResult& result);
 
@@ -89,9 +119,19 @@ class Oracle {
   // `memory` is not owned. `guest_physical_bits` is MAXPHYADDR of the guest.
   Oracle(const GuestMemory* memory, unsigned guest_physical_bits);
 
-  // What `access` at `gva` comes to under `registers`.
-  OracleResult Translate(const PagingRegisters& registers, AddressSpace space,
-                         Gva gva, const Access& access) const;
+  // What `access` at `gva` comes to.
+  OracleResult Translate(const OracleCpu& cpu, AddressSpace space, Gva gva,
+                         const Access& access) const;
+
+  // Why the page that a completed walk led to is denied to `access`, which may
+  // be another than the one that walked; and whether it is not.
+  static OracleResult::Denied Judge(const OracleCpu& cpu,
+                                    const OracleResult& completed_walk,
+                                    const Access& access);
+  static bool Allows(const OracleCpu& cpu, const OracleResult& completed_walk,
+                     const Access& access) {
+    return !Judge(cpu, completed_walk, access).any();
+  }
 
  private:
   struct Walk;  // one translation under way (oracle.cc)

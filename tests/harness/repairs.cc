@@ -28,6 +28,10 @@ void Repairs::Note(const Op& op) {
     case OpKind::kRegsRaw:
       due_.push_back(scene_->AnyRegs(op.Get(Field::kVcpu)));
       return;
+    case OpKind::kFeatures:
+      due_.push_back(op);
+      due_.back().Set(Field::kHas, 0xff);
+      return;
     case OpKind::kSpace:
       due_.push_back(op);
       due_.back().Set(Field::kSpace, 0);

@@ -103,6 +103,8 @@ OpResult ShadowmmuBackend::Apply(const Op& op) {
     case OpKind::kVcpuDestroy:
     case OpKind::kRegs:
     case OpKind::kRegsRaw:
+    case OpKind::kCr3:
+    case OpKind::kFeatures:
     case OpKind::kSpace:
     case OpKind::kEnter:
     case OpKind::kExit:
@@ -215,6 +217,14 @@ OpResult ShadowmmuBackend::ApplyGuest(const Op& op, StreamVcpu& vcpu) {
       return outside([&](VcpuMmu& mmu, OpResult& result) {
         result.status = mmu.SetRegisters(RegistersOf(op));
       });
+    case OpKind::kCr3:
+      return outside([&](VcpuMmu& mmu, OpResult& result) {
+        result.status = mmu.WriteCr3(op.Get(Field::kCr3));
+      });
+    case OpKind::kFeatures:
+      return outside([&](VcpuMmu& mmu, OpResult& result) {
+        result.status = mmu.SetFeatures(FeaturesOf(op));
+      });
     case OpKind::kSpace:
       return outside([&](VcpuMmu& mmu, OpResult& result) {
         result.status = mmu.SetAddressSpace(SpaceOf(op));
@@ -229,7 +239,7 @@ OpResult ShadowmmuBackend::ApplyGuest(const Op& op, StreamVcpu& vcpu) {
                         [](Hpa /*hpa*/) {});
     case OpKind::kStore:
       return StoreThrough(vcpu, GvaOf(op, vcpu.registers()), AccessOf(op),
-                          op.Get(Field::kValue));
+                          BytesOf(op));
     case OpKind::kTranslate:
       return outside([&](VcpuMmu& mmu, OpResult& result) {
         const Translation translation =
@@ -250,8 +260,8 @@ OpResult ShadowmmuBackend::ApplyGuest(const Op& op, StreamVcpu& vcpu) {
 }
 
 OpResult ShadowmmuBackend::StoreThrough(StreamVcpu& vcpu, Gva gva,
-                                        const Access& access, uint64_t value) {
-  const std::vector<std::byte> bytes = ToBytes(value);
+                                        const Access& access,
+                                        std::span<const std::byte> bytes) {
   OpResult result = vcpu.Touch(gva, access, [&](Hpa hpa) {
     SMMU_CHECK(host_.WritePhysical(hpa, bytes));
   });

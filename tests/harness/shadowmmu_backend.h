@@ -11,8 +11,10 @@
 #define SHADOWMMU_TESTS_HARNESS_SHADOWMMU_BACKEND_H_
 
 #include <array>
+#include <cstddef>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -64,7 +66,7 @@ class ShadowmmuBackend : public Backend {
   OpResult ApplyInvalidate(const Op& op);
 
   OpResult StoreThrough(StreamVcpu& vcpu, Gva gva, const Access& access,
-                        uint64_t value);
+                        std::span<const std::byte> bytes);
   void ChangeMapping(const Op& op);
   void Bump(uint64_t times);
   // The host is being asked.

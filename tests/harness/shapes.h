@@ -20,11 +20,25 @@ class Shapes {
   // Not owned.
   Shapes(Scene* scene, Choices* choices) : scene_(*scene), choices_(*choices) {}
 
+  // One of those below.
+  std::vector<Op> Any();
+
   // A guest's 2 MiB page is split by a direct shadow page; then its directory
   // entry leads elsewhere, to another 2 MiB page or to a table, mostly with no
   // trap; more of it is touched; and mostly what was mapped first loses its
   // slot or its host memory.
   std::vector<Op> DirectChild();
+  // One page that its guest may not write, under CR0.WP clear and set: stores
+  // by supervisor and user code, and fetches with CR4.SMEP, in changing order.
+  std::vector<Op> WriteProtectGame();
+  // Off, 32-bit, PAE, off, long, off, five levels: one vCPU, the same tables
+  // where the modes allow it, an access in each.
+  std::vector<Op> ModeTour();
+  // One table, or directory, under two entries that differ in W or U, reached
+  // both ways.
+  std::vector<Op> TwoParents();
+  // A PDPTE changes in memory; what was loaded must hold until CR3 is.
+  std::vector<Op> StalePdpte();
 
  private:
   // Entries that lead a vCPU from a root to entry `index` of a directory.
@@ -35,6 +49,26 @@ class Shapes {
     uint64_t gva = 0;  // what the entry maps
   };
   Way MakeWay(std::vector<Op>* ops);
+  // Entries that lead a vCPU in `mode` to the page at `gva`.
+  struct Path {
+    uint64_t mode = 0;
+    uint64_t vcpu = 0;
+    uint64_t cr3 = 0;
+    uint64_t upper = 0;      // gfn of what leads to the directory
+    uint64_t directory = 0;  // gfns
+    uint64_t table = 0;
+    uint64_t directory_index = 0;  // of 8-byte entries
+    uint64_t table_index = 0;
+    uint64_t gva = 0;
+  };
+  // With tables and indices chosen, but for the mode and what hangs on it.
+  Path AnyPath();
+  // A mode that tables here can serve.
+  uint64_t AnyPagedMode();
+  // The path in `mode`: the entries down to the directory's, through `ops`.
+  void Lay(Path* path, uint64_t mode, std::vector<Op>* ops);
+  Op RegsFor(const Path& path);
+  Op Touch(const Path& path, uint64_t type, uint64_t privilege);
   Op Rewrite(const Way& way, uint64_t entry);
   Op Touch(const Way& way, uint64_t page);
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/harness/choices.h"
+#include "tests/harness/op_maker.h"
 #include "tests/harness/repairs.h"
 #include "tests/harness/scene.h"
 #include "tests/harness/shapes.h"
@@ -35,7 +36,8 @@ constexpr Weight kWeights[] = {
     {OpKind::kSlotCreate, 18},   {OpKind::kSlotDelete, 12},
     {OpKind::kSlotMove, 6},      {OpKind::kSlotFlags, 8},
     {OpKind::kVcpuCreate, 12},   {OpKind::kVcpuDestroy, 3},
-    {OpKind::kRegs, 16},         {OpKind::kRegsRaw, 4},
+    {OpKind::kRegs, 36},         {OpKind::kRegsRaw, 4},
+    {OpKind::kCr3, 10},          {OpKind::kFeatures, 3},
     {OpKind::kSpace, 8},         {OpKind::kEnter, 40},
     {OpKind::kExit, 12},         {OpKind::kAllocFail, 4},
     {OpKind::kMeanwhile, 16},    {OpKind::kRepeat, 6},
@@ -58,7 +60,7 @@ class Maker {
     stream_.vm = scene_.vm();
     SetScene();
     for (size_t i = 0; i < options_.ops && !choices_.exhausted(); ++i) {
-      if (!Repair() && !Shape()) Add(MakeOp(ChooseKind()));
+      if (!Repair() && !Shape()) Add(maker_.Make(ChooseKind()));
       TouchAfterInvlpg();
       if (stream_.ops.back().kind() == OpKind::kMeanwhile) AddMeanwhile();
     }
@@ -78,28 +80,24 @@ class Maker {
   // Several ops that belong together. False: not now.
   bool Shape();
   void Add(Op op);
-  Op MakeOp(OpKind kind);
-  // Each makes a family of ops.
-  Op MakeSlotOp(OpKind kind);
-  Op MakeVcpuOp(Op op);
-  Op MakeStore(Op op);
-  Op MakeHostOp(Op op);
-  Op MakeRegsRaw(Op op);
-  // An entry or several, or a part of one, for a table of `level`.
-  std::vector<uint8_t> SomeBytes(unsigned level);
-  unsigned AnyLevel() { return static_cast<unsigned>(1 + choices_.Below(4)); }
-  // Sets what every op has that has it.
-  void SetCommon(Op& op);
+  // Every op of the stream goes through here.
+  void Append(Op op);
 
   Choices choices_;
   const SimulatorOptions options_;
   Scene scene_;
   Repairs repairs_{&scene_, &choices_};
   Shapes shapes_{&scene_, &choices_};
+  OpMaker maker_{&scene_, &choices_};
   OpStream stream_;
   std::vector<Weight> weights_;
   uint64_t weight_ = 0;  // of all
 };
+
+void Maker::Append(Op op) {
+  maker_.Note(op);
+  stream_.ops.push_back(std::move(op));
+}
 
 void Maker::ChooseWeights() {
   for (Weight weight : kWeights) {
@@ -136,36 +134,38 @@ void Maker::Add(Op op) {
     }
   }
   repairs_.Note(op);
-  stream_.ops.push_back(std::move(op));
+  Append(std::move(op));
 }
 
 void Maker::TouchAfterInvlpg() {
   const Op& last = stream_.ops.back();
   if (last.kind() != OpKind::kInvlpg || choices_.Percent(40)) return;
-  Op touch = MakeOp(OpKind::kTouch);
-  touch.Set(Field::kVcpu, last.Get(Field::kVcpu));
-  stream_.ops.push_back(touch.Set(Field::kGva, last.Get(Field::kGva)));
+  const uint64_t vcpu = last.Get(Field::kVcpu);
+  const uint64_t gva = last.Get(Field::kGva);
+  Op touch = maker_.Make(OpKind::kTouch);
+  touch.Set(Field::kVcpu, vcpu);
+  Append(touch.Set(Field::kGva, gva));
 }
 
 void Maker::AddMeanwhile() {
-  Add(MakeOp(static_cast<OpKind>(choices_.Of(
+  Add(maker_.Make(static_cast<OpKind>(choices_.Of(
       {ToInt(OpKind::kBump), ToInt(OpKind::kBump), ToInt(OpKind::kInvalidate),
        ToInt(OpKind::kReclaim), ToInt(OpKind::kNotifyBegin),
        ToInt(OpKind::kHostUnmap), ToInt(OpKind::kHostRetarget),
        ToInt(OpKind::kHostReadonly), ToInt(OpKind::kAge)}))));
-  if (choices_.Percent(70)) Add(MakeOp(OpKind::kTouch));
+  if (choices_.Percent(70)) Add(maker_.Make(OpKind::kTouch));
 }
 
 bool Maker::Shape() {
-  if (!choices_.Percent(1)) return false;
-  for (Op& op : shapes_.DirectChild()) Add(std::move(op));
+  if (!choices_.Percent(2)) return false;
+  for (Op& op : shapes_.Any()) Add(std::move(op));
   return true;
 }
 
 bool Maker::Repair() {
   std::optional<Op> op = repairs_.Take();
   if (!op) return false;
-  stream_.ops.push_back(*std::move(op));
+  Append(*std::move(op));
   return true;
 }
 
@@ -177,206 +177,19 @@ void Maker::SetScene() {
       stream_.ops.push_back(scene_.slots()[i]);
     }
   }
-  const Op& first = scene_.slots().front();
-  for (unsigned level = 1; level <= 4; ++level) {
-    for (const uint64_t table : scene_.tables(level)) {
-      for (const uint64_t index : scene_.indices()) {
-        const uint64_t entry = choices_.Percent(90) ? scene_.GoodEntry(level)
-                                                    : scene_.AnyEntry(level);
-        Op op(trapped ? OpKind::kPte : OpKind::kHostPte);
-        if (trapped) {
-          op.Set(Field::kTable, table);
-        } else {
-          op.Set(Field::kHost,
-                 table - first.Get(Field::kGfn) + first.Get(Field::kHost));
-        }
-        stream_.ops.push_back(
-            op.Set(Field::kIndex, index).Set(Field::kValue, entry));
-      }
+  for (const Scene::Place& place : scene_.Places()) {
+    const uint64_t entry = choices_.Percent(93) ? scene_.GoodEntry(place.kind)
+                                                : scene_.AnyEntry(place.kind);
+    Op op(trapped ? OpKind::kPte : OpKind::kHostPte);
+    if (trapped) {
+      op.Set(Field::kTable, place.gfn);
+    } else {
+      op.Set(Field::kHost, scene_.HostOf(place.gfn));
     }
+    Append(op.Set(Field::kIndex, place.index).Set(Field::kValue, entry));
   }
   for (uint64_t vcpu = 0; vcpu < scene_.vm().vcpus; ++vcpu) {
-    stream_.ops.push_back(scene_.AnyRegs(vcpu));
-  }
-}
-
-void Maker::SetCommon(Op& op) {
-  if (op.Has(Field::kVcpu)) {
-    op.Set(Field::kVcpu,
-           choices_.Below(std::max<uint64_t>(scene_.vm().vcpus, 1)));
-  }
-  if (op.Has(Field::kGva)) op.Set(Field::kGva, scene_.AnyGva());
-  if (op.Has(Field::kType)) {
-    op.Set(Field::kType, choices_.Of({0, 0, 0, 1, 1, 1, 2}));
-  }
-  if (op.Has(Field::kPrivilege)) op.Set(Field::kPrivilege, choices_.Below(2));
-  if (op.Has(Field::kSpace) && choices_.Percent(15)) op.Set(Field::kSpace, 1);
-  if (op.Has(Field::kHost)) op.Set(Field::kHost, scene_.AnyHost());
-  if (op.Has(Field::kPages)) {
-    op.Set(Field::kPages, choices_.Of({1, 1, 1, 2, 8, 64}));
-  }
-}
-
-Op Maker::MakeOp(OpKind kind) {
-  Op op(kind);
-  SetCommon(op);
-  switch (kind) {
-    case OpKind::kSlotCreate:
-    case OpKind::kSlotDelete:
-    case OpKind::kSlotMove:
-    case OpKind::kSlotFlags:
-      return MakeSlotOp(kind);
-    case OpKind::kPte:
-    case OpKind::kWrite:
-    case OpKind::kCmpxchg:
-    case OpKind::kVcpuWrite:
-    case OpKind::kVcpuCmpxchg:
-    case OpKind::kRead:
-      return MakeStore(std::move(op));
-    case OpKind::kReclaim:
-      return op.Set(Field::kBudget, choices_.Of({1, 1, 2, 4, 100}));
-    case OpKind::kInvalidate:
-      return op.Set(Field::kStrategy, choices_.Below(2));
-    case OpKind::kAllocFail:
-      return op.Set(Field::kN, choices_.Of({1, 1, 2, 3}));
-    case OpKind::kBump:
-      // Now and then as often as a narrow counter would need to come round.
-      return op.Set(Field::kTimes, choices_.Of({1, 1, 1, 1, 1, 1, 1, 0x100,
-                                                0x1'0000, 0x1'0000'0000}));
-    case OpKind::kNotifySequence:
-      return op.Set(Field::kValue, choices_.Of({0x7fff'ffff, 0xffff'ffff,
-                                                0x7fff'ffff'ffff'ffff}));
-    case OpKind::kMeanwhile:
-      return op.Set(Field::kAt, choices_.Of({0, 0, 1}))
-          .Set(Field::kN, choices_.Of({1, 1, 2, 3}));
-    case OpKind::kRepeat:
-      return op.Set(Field::kTimes, choices_.Of({2, 2, 3, 8, 30}))
-          .Set(Field::kGva, choices_.Of({0, kPageSize, kPageSize << 9}))
-          .Set(Field::kGpa, choices_.Of({0, 8, kPageSize}))
-          .Set(Field::kIndex, choices_.Of({0, 1}))
-          .Set(Field::kValue, choices_.Of({0, kPageSize, 8}))
-          .Set(Field::kHost, choices_.Of({0, 1}));
-    default:
-      break;
-  }
-  return op.Has(Field::kVcpu) ? MakeVcpuOp(std::move(op))
-                              : MakeHostOp(std::move(op));
-}
-
-Op Maker::MakeSlotOp(OpKind kind) {
-  const Op& slot = choices_.Of(scene_.slots());
-  if (kind == OpKind::kSlotCreate) return slot;
-  // The slot that holds the tables goes less often than the others.
-  const Op& other = choices_.Percent(50) ? choices_.Of(scene_.slots()) : slot;
-  Op op(kind);
-  op.Set(Field::kId, other.Get(Field::kId));
-  op.Set(Field::kSpace, other.Get(Field::kSpace));
-  if (kind == OpKind::kSlotMove) {
-    op.Set(Field::kGfn,
-           choices_.Percent(50) ? slot.Get(Field::kGfn) : scene_.AnyGfn());
-  }
-  if (kind == OpKind::kSlotFlags) {
-    op.Set(Field::kFlags, choices_.Of({0, 0, 0, 1, 2, 3}));
-  }
-  return op;
-}
-
-Op Maker::MakeRegsRaw(Op op) {
-  // Legal registers, with some bits turned round.
-  constexpr uint64_t kCr4Bits[] = {4, 5, 7, 12, 17, 20, 21, 22, 24};
-  const auto turn = [&](Field field, uint64_t bit) {
-    if (!choices_.Percent(30)) return;
-    op.Set(field, op.Get(field) ^ uint64_t{1} << bit);
-  };
-  op.Set(Field::kCr0, 0x8001'0001);
-  op.Set(Field::kCr3, choices_.Of(scene_.tables(4)) << kPageShift);
-  op.Set(Field::kCr4, 0x20);
-  op.Set(Field::kEfer, 0xd00);
-  for (const uint64_t bit : {0, 16, 31}) turn(Field::kCr0, bit);
-  for (const uint64_t bit : {8, 10, 11}) turn(Field::kEfer, bit);
-  turn(Field::kCr4, kCr4Bits[choices_.Below(std::size(kCr4Bits))]);
-  turn(Field::kCr3, 3);
-  return op;
-}
-
-Op Maker::MakeVcpuOp(Op op) {
-  switch (op.kind()) {
-    case OpKind::kRegs:
-      return scene_.AnyRegs(op.Get(Field::kVcpu));
-    case OpKind::kRegsRaw:
-      return MakeRegsRaw(std::move(op));
-    case OpKind::kVcpuCreate:
-      return op.Set(Field::kVcpu, choices_.Below(kStreamMaxVcpus));
-    case OpKind::kSpace:
-      return op.Set(Field::kSpace, choices_.Below(2));
-    case OpKind::kStore:
-      // Mostly an entry of a table, as a guest edits its tables.
-      return op.Set(Field::kValue, choices_.Percent(95)
-                                       ? scene_.AnyEntry(AnyLevel())
-                                       : choices_.Next());
-    default:
-      return op;
-  }
-}
-
-std::vector<uint8_t> Maker::SomeBytes(unsigned level) {
-  std::vector<uint8_t> bytes(
-      static_cast<size_t>(choices_.Of({0, 1, 2, 4, 8, 8, 8, 8, 16, 24})));
-  for (size_t i = 0; i < bytes.size(); i += 8) {
-    const uint64_t entry = scene_.AnyEntry(level);
-    for (size_t k = i; k < std::min(i + 8, bytes.size()); ++k) {
-      bytes[k] = static_cast<uint8_t>(entry >> (8 * (k - i)));
-    }
-  }
-  return bytes;
-}
-
-Op Maker::MakeStore(Op op) {
-  const Scene::Place table = scene_.AnyTable();
-  const uint64_t index = scene_.AnyIndex();
-  if (op.kind() == OpKind::kPte) {
-    return op.Set(Field::kTable, table.gfn)
-        .Set(Field::kIndex, index)
-        .Set(Field::kValue, scene_.AnyEntry(table.level));
-  }
-  const uint64_t frame = choices_.Percent(60) ? table.gfn : scene_.AnyGfn();
-  uint64_t gpa = (frame << kPageShift) + index * 8;
-  if (op.Has(Field::kSize)) {
-    op.Set(Field::kSize, choices_.Of({8, 8, 8, 4, 2, 1}));
-    if (choices_.Percent(10)) gpa += choices_.Below(16);
-    if (op.Has(Field::kOld)) {
-      op.Set(Field::kOld,
-             choices_.Percent(70) ? 0 : scene_.GoodEntry(table.level));
-      op.Set(Field::kNew, scene_.AnyEntry(table.level));
-    }
-  } else {
-    // Parts of entries, several of them, and across pages.
-    if (choices_.Percent(10)) gpa += choices_.Below(8);
-    if (choices_.Percent(8)) gpa = (frame << kPageShift) + 0xff8;
-    op.SetBytes(SomeBytes(table.level));
-  }
-  return op.Set(Field::kGpa, gpa);
-}
-
-Op Maker::MakeHostOp(Op op) {
-  switch (op.kind()) {
-    case OpKind::kHostMap:
-      return op.Set(Field::kPages, choices_.Of({1, 8, 64, 1024}));
-    case OpKind::kHostRetarget:
-      return op.Set(Field::kTo, scene_.AnyHost());
-    case OpKind::kHostPte:
-      return op.Set(Field::kIndex, scene_.AnyIndex())
-          .Set(Field::kValue, choices_.Percent(80)
-                                  ? scene_.GoodEntry(AnyLevel())
-                                  : scene_.AnyEntry(AnyLevel()));
-    case OpKind::kHostWrite:
-      op.Set(Field::kOffset, scene_.AnyIndex() * 8);
-      if (choices_.Percent(10)) {
-        op.Set(Field::kOffset, op.Get(Field::kOffset) + choices_.Below(8));
-      }
-      return op.SetBytes(SomeBytes(1));
-    default:
-      return op;
+    Append(scene_.AnyRegs(vcpu));
   }
 }
 

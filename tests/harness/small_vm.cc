@@ -14,12 +14,20 @@ constexpr Hva kFirstHva{0x7000'0000'0000};
 
 }  // namespace
 
-PagingRegisters LongMode(Gpa root) {
-  return {.cr0 = cr0::kProtection | cr0::kWriteProtect | cr0::kPaging,
-          .cr3 = root.value(),
-          .cr4 = cr4::kPhysicalAddressExtension,
-          .efer = efer::kLongModeEnable | efer::kLongModeActive |
-                  efer::kNoExecuteEnable};
+PagingRegisters RegistersFor(GuestMode mode, Gpa root) {
+  PagingRegisters registers;
+  registers.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
+  registers.cr3 = root.value();
+  if (mode == GuestMode::kTwoLevel) {
+    registers.cr4 = cr4::kPageSizeExtensions;
+    return registers;
+  }
+  registers.cr4 = cr4::kPhysicalAddressExtension;
+  registers.efer = efer::kNoExecuteEnable;
+  if (mode == GuestMode::kPae) return registers;
+  registers.efer |= efer::kLongModeEnable | efer::kLongModeActive;
+  if (mode == GuestMode::kFiveLevel) registers.cr4 |= cr4::kFiveLevels;
+  return registers;
 }
 
 SmallVm::SmallVm(Options options)
@@ -82,11 +90,12 @@ void SmallVm::DropVcpus() {
   vcpus_.clear();
 }
 
-GuestTableBuilder& SmallVm::UseTables(GuestVcpu& vcpu, GfnRange tables) {
+GuestTableBuilder& SmallVm::UseTables(GuestVcpu& vcpu, GfnRange tables,
+                                      GuestMode mode) {
   builders_.push_back(std::make_unique<GuestTableBuilder>(
-      &memory_, &untracked_, tables, vcpu.mmu().address_space()));
+      &memory_, &untracked_, tables, vcpu.mmu().address_space(), mode));
   const absl::Status set =
-      vcpu.mmu().SetRegisters(LongMode(builders_.back()->root()));
+      vcpu.mmu().SetRegisters(RegistersFor(mode, builders_.back()->root()));
   SMMU_CHECK(set.ok()) << set.ToString();
   return *builders_.back();
 }

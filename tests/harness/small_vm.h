@@ -34,8 +34,12 @@
 
 namespace shadowmmu::testing {
 
-// Registers of a guest in four-level paging, with NX.
-PagingRegisters LongMode(Gpa root);
+// Registers of a guest in this mode, with WP, with pages of 4 MiB where entries
+// have 4 bytes, and with NX elsewhere.
+PagingRegisters RegistersFor(GuestMode mode, Gpa root);
+inline PagingRegisters LongMode(Gpa root) {
+  return RegistersFor(GuestMode::kFourLevel, root);
+}
 
 class SmallVm {
  public:
@@ -62,7 +66,8 @@ class SmallVm {
 
   // A builder of guest tables in `tables`, stored with no trap; and the vCPU
   // switched to them.
-  GuestTableBuilder& UseTables(GuestVcpu& vcpu, GfnRange tables);
+  GuestTableBuilder& UseTables(GuestVcpu& vcpu, GfnRange tables,
+                               GuestMode mode = GuestMode::kFourLevel);
 
   Mmu& mmu() { return *mmu_; }
   TestHost& host() { return host_; }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "shadowmmu/access.h"
+#include "tests/harness/oracle_registers.h"
 #include "tests/harness/say.h"
 
 namespace shadowmmu::testing {
@@ -21,6 +22,56 @@ bool Before(const TlbEntry& a, const TlbEntry& b) {
 bool Contains(const std::vector<TlbEntry>& sorted, const TlbEntry& entry) {
   const auto at = std::lower_bound(sorted.begin(), sorted.end(), entry, Before);
   return at != sorted.end() && *at == entry;
+}
+
+// Is nothing known of how the vCPU translates other than before?
+bool SameTranslations(const VcpuModel& a, const VcpuModel& b) {
+  return a.cpu() == b.cpu() && a.space == b.space && a.entered == b.entered;
+}
+
+// One that no right denies where the walk completes.
+Access Harmless() {
+  Access access = Read();
+  access.eflags_ac = true;
+  return access;
+}
+
+bool HasCr4(const VcpuModel& vcpu, uint64_t bits) {
+  return (vcpu.registers.cr4 & bits) != 0;
+}
+
+// What is wrong with the rights of a cached translation whose page the guest
+// gives `truth`; empty if nothing. The CPU that has it cached has CR0.WP set,
+// and SMEP, SMAP and keys as the guest (SDM vol. 3, 4.6).
+std::string WrongRights(const VcpuModel& vcpu, const OracleResult& truth,
+                        const Rights& cached) {
+  const PagingMode mode = PagingModeOf(vcpu.registers);
+  const bool wp =
+      mode == PagingMode::kOff || (vcpu.registers.cr0 & manual::kCr0Wp) != 0;
+  // Without CR0.WP the supervisor may write whatever is there.
+  const bool writable = truth.writable || (!wp && !cached.user);
+  if ((cached.writable && !writable) || (cached.user && !truth.user) ||
+      (cached.executable && !truth.executable)) {
+    return "gives more rights than the guest does: ";
+  }
+  if (mode == PagingMode::kOff) return "";
+  // A supervisor page in place of a user page: the CPU no longer asks SMEP,
+  // SMAP and the key.
+  if (!cached.user && truth.user) {
+    if (cached.executable && HasCr4(vcpu, manual::kCr4Smep)) {
+      return "lets the supervisor fetch from a user page: ";
+    }
+    if (wp && HasCr4(vcpu, manual::kCr4Smap | manual::kCr4Pke)) {
+      return "is a supervisor page, and no fix-up: ";
+    }
+  }
+  const bool keys =
+      HasCr4(vcpu, manual::kCr4Pke) &&
+      (mode == PagingMode::kFourLevels || mode == PagingMode::kFiveLevels);
+  if (keys && cached.user && cached.key != truth.key) {
+    return Say("has protection key ", cached.key, ": ");
+  }
+  return "";
 }
 
 }  // namespace
@@ -77,7 +128,7 @@ std::string StateCheck::CheckTlb(uint32_t vcpu,
   // A range that comes into progress changes the layout alone.
   const uint64_t version = world_->tables() + world_->layout();
   const bool same =
-      checked.tables == version && checked.entered == model.entered;
+      checked.tables == version && SameTranslations(checked.vcpu, model);
   for (const TlbEntry& entry : entries) {
     if (same && Contains(checked.entries, entry)) continue;
     const std::string wrong = CheckEntry(model, entry);
@@ -85,7 +136,7 @@ std::string StateCheck::CheckTlb(uint32_t vcpu,
       return Say("vCPU ", vcpu, " has cached ", entry, ", which ", wrong);
     }
   }
-  checked = {version, model.entered, entries};
+  checked = {version, model, entries};
   return "";
 }
 
@@ -106,9 +157,8 @@ std::string StateCheck::CheckEntry(const VcpuModel& vcpu,
 std::string StateCheck::CheckTranslation(const VcpuModel& vcpu,
                                          const TlbEntry& entry, uint64_t page) {
   const Gva gva = entry.gva + (page << kPageShift);
-  const OracleResult truth = world_->Translate(vcpu, gva, Read());
-  if (truth.kind == OracleResult::Kind::kNotModelled) return "";
-  if (world_->Tainted(vcpu, gva, truth)) return "";
+  const OracleResult truth = world_->Translate(vcpu, gva, Harmless());
+  if (world_->Tainted(vcpu, truth)) return "";
   if (truth.kind != OracleResult::Kind::kTranslated) {
     return Say("the guest's tables do not give ", gva, ": ", truth);
   }
@@ -126,16 +176,14 @@ std::string StateCheck::CheckTranslation(const VcpuModel& vcpu,
   if (entry.rights.writable && !at->writable()) {
     return Say("lets writes through to memory that is read-only: ", truth);
   }
-  return CheckRights(vcpu, truth, entry);
+  const std::string wrong = WrongRights(vcpu, truth, entry.rights);
+  if (!wrong.empty()) return Say(wrong, truth);
+  return CheckBits(vcpu, truth, entry);
 }
 
-std::string StateCheck::CheckRights(const VcpuModel& vcpu,
-                                    const OracleResult& truth,
-                                    const TlbEntry& entry) const {
-  const bool more = (entry.rights.writable && !truth.writable) ||
-                    (entry.rights.user && !truth.user) ||
-                    (entry.rights.executable && !truth.executable);
-  if (more) return Say("gives more rights than the guest does: ", truth);
+std::string StateCheck::CheckBits(const VcpuModel& vcpu,
+                                  const OracleResult& truth,
+                                  const TlbEntry& entry) const {
   if (!truth.updates.empty()) {
     return Say("was cached, and A is clear in the entry at ",
                truth.updates.front().entry);
@@ -143,7 +191,7 @@ std::string StateCheck::CheckRights(const VcpuModel& vcpu,
   if (!entry.rights.writable || truth.dirty) return "";
   // In a table of a read-only slot D is never set.
   const std::optional<World::Page> table =
-      world_->PageAt(vcpu.space, truth.tables.back());
+      world_->PageAt(vcpu.space, ToGfn(truth.entries.back()));
   if (table.has_value() && Has(table->slot.flags, SlotFlags::kReadOnly)) {
     return "";
   }
@@ -200,9 +248,9 @@ std::string StateCheck::CheckNoTableWritable(
   const VcpuModel& model = world_->vcpu(vcpu);
   for (const TlbEntry& entry : entries) {
     if (!entry.rights.writable) continue;
-    const OracleResult truth = world_->Translate(model, entry.gva, Read());
+    const OracleResult truth = world_->Translate(model, entry.gva, Harmless());
     if (truth.kind != OracleResult::Kind::kTranslated ||
-        world_->Tainted(model, entry.gva, truth)) {
+        world_->Tainted(model, truth)) {
       continue;
     }
     const Gfn first = ToGfn(truth.gpa);

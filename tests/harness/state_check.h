@@ -8,6 +8,8 @@
 //  2. Agreement: a cached translation is what the guest's tables say, with no
 //     right that they do not give, A set on all its way, and D if it lets a
 //     write through. Waived where a table of its walk is tainted (taint.h).
+//     The walking CPU has CR0.WP set always; where the guest has not, what its
+//     supervisor may write is cached as a supervisor page ("fix-up").
 //  3. No CPU in the guest can write a guest table that is shadowed.
 //
 // A vCPU outside the guest may have anything cached; what counts is what it
@@ -55,7 +57,7 @@ class StateCheck {
   // What was found good, and in which world.
   struct Checked {
     uint64_t tables = ~uint64_t{0};
-    Taint::Time entered = 0;
+    VcpuModel vcpu;
     std::vector<TlbEntry> entries;
   };
 
@@ -64,8 +66,8 @@ class StateCheck {
   std::string CheckEntry(const VcpuModel& vcpu, const TlbEntry& entry);
   std::string CheckTranslation(const VcpuModel& vcpu, const TlbEntry& entry,
                                uint64_t page);
-  std::string CheckRights(const VcpuModel& vcpu, const OracleResult& truth,
-                          const TlbEntry& entry) const;
+  std::string CheckBits(const VcpuModel& vcpu, const OracleResult& truth,
+                        const TlbEntry& entry) const;
   std::string CheckLeaf(const LeafRecord& leaf) const;
 
   World* const world_;

@@ -3,7 +3,7 @@
 //
 //  1. A table is a (address space, gfn) that some walk has read. A frame that
 //     no walk has read cannot be cached, and is never tainted.
-//  2. A change with no trap taints the entries it touches: a host's store, or a
+//  2. A change with no trap taints the words it touches: a host's store, or a
 //     guest's store through another gfn that shares the memory. Another frame
 //     behind a table taints it wholly.
 //  3. A vCPU is free of all taints from before the last invalidation of
@@ -27,13 +27,14 @@
 
 namespace shadowmmu::testing {
 
-// Entries of one table, both inclusive.
+// Words of 8 bytes of one table, both inclusive: one entry each, or two of the
+// 4 bytes that 32-bit paging has.
 struct EntryRange {
   unsigned first = 0;
   unsigned last = kEntriesPerTable - 1;
 };
 
-// One entry on a walk's way.
+// The word of an entry on a walk's way.
 struct WalkedEntry {
   Gfn table;
   unsigned index = 0;
@@ -62,7 +63,7 @@ class Taint {
 
  private:
   using Table = std::pair<AddressSpace, Gfn>;
-  // When each entry was last tainted; never, if it is not there.
+  // When each word was last tainted; never, if it is not there.
   using Entries = std::map<unsigned, Time>;
 
   std::map<Table, Entries> tables_;

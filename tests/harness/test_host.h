@@ -37,6 +37,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "shadowmmu/default_host.h"
 #include "shadowmmu/host.h"
 #include "tests/harness/cpu_model.h"
 #include "tests/harness/library_memory.h"
@@ -205,7 +206,7 @@ class TestHost : public Host, public PhysicalMemory {
   // Guarded by mutex_:
   absl::flat_hash_map<Hva, Mapping> mappings_;  // by first hva of the page
   Level largest_page_ = Level::k4K;
-  EntryFormat format_;
+  EntryFormat format_ = DefaultHost().Format();
   std::set<Mark> young_;
   std::set<Mark> dirty_;
   uint64_t refused_tries_ = 0;

@@ -32,18 +32,19 @@ auto Sorted(const Map& map) {
 
 }  // namespace
 
-Rights Intersect(const Rights& a, const Rights& b) {
-  return {.writable = a.writable && b.writable,
-          .user = a.user && b.user,
-          .executable = a.executable && b.executable};
+Rights Intersect(const Rights& above, const Rights& entry) {
+  return {.writable = above.writable && entry.writable,
+          .user = above.user && entry.user,
+          .executable = above.executable && entry.executable,
+          .key = entry.key};
 }
 
 std::ostream& operator<<(std::ostream& os, const TlbEntry& entry) {
-  return os << entry.gva << " -> " << entry.pfn << " (" << entry.level << ", "
-            << (entry.rights.writable ? 'w' : '-')
-            << (entry.rights.user ? 'u' : '-')
-            << (entry.rights.executable ? 'x' : '-')
-            << (entry.dirty ? 'd' : '-') << ")";
+  os << entry.gva << " -> " << entry.pfn << " (" << entry.level << ", "
+     << (entry.rights.writable ? 'w' : '-') << (entry.rights.user ? 'u' : '-')
+     << (entry.rights.executable ? 'x' : '-') << (entry.dirty ? 'd' : '-');
+  if (entry.rights.key != 0) os << ", key " << entry.rights.key;
+  return os << ")";
 }
 
 std::optional<TlbEntry> Tlb::Find(Gva gva) const {

@@ -29,14 +29,16 @@
 
 namespace shadowmmu::testing {
 
-// The intersection of the rights of all entries of a walk.
+// The intersection of the rights of all entries of a walk, and the leaf's key.
 struct Rights {
   bool writable = true;
   bool user = true;
   bool executable = true;
+  unsigned key = 0;  // protection key of the leaf; 0 above it
   friend bool operator==(const Rights&, const Rights&) = default;
 };
-Rights Intersect(const Rights& a, const Rights& b);
+// The key is that of `entry`, which lies below what has the rights `above`.
+Rights Intersect(const Rights& above, const Rights& entry);
 
 // One cached translation.
 struct TlbEntry {

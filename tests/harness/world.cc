@@ -5,6 +5,7 @@
 #include "src/base/check.h"
 #include "tests/harness/backend.h"
 #include "tests/harness/op_values.h"
+#include "tests/harness/oracle_registers.h"
 
 namespace shadowmmu::testing {
 
@@ -25,18 +26,58 @@ std::optional<World::Page> World::PageAt(AddressSpace space, Gfn gfn) const {
 
 OracleResult World::Translate(const VcpuModel& vcpu, Gva gva,
                               const Access& access) const {
-  return oracle_.Translate(vcpu.registers, vcpu.space, gva, access);
+  return oracle_.Translate(vcpu.cpu(), vcpu.space, gva, access);
 }
 
-bool World::Tainted(const VcpuModel& vcpu, Gva gva,
-                    const OracleResult& truth) const {
+bool World::Tainted(const VcpuModel& vcpu, const OracleResult& truth) const {
   std::vector<WalkedEntry> walked;
-  Level level = Level::k512G;
-  for (const Gfn table : truth.tables) {
-    walked.push_back({table, IndexAt(gva, level)});
-    if (level != Level::k4K) level = Below(level);
+  for (const Gpa entry : truth.entries) {
+    walked.push_back(
+        {ToGfn(entry), static_cast<unsigned>(PageOffset(entry) / 8)});
   }
   return taint_.Covers(vcpu.space, walked, vcpu.entered);
+}
+
+std::vector<Gfn> World::RootTables(const VcpuModel& vcpu) const {
+  constexpr uint64_t kFrame = 0x000f'ffff'ffff'f000;
+  const uint64_t cr3 = vcpu.registers.cr3;
+  std::vector<Gfn> tables;
+  switch (PagingModeOf(vcpu.registers)) {
+    case PagingMode::kOff:
+      break;
+    case PagingMode::k32Bit:
+      tables.push_back(ToGfn(Gpa(cr3 & 0xffff'f000)));
+      break;
+    case PagingMode::kPae:
+      for (const uint64_t pdpte : vcpu.pdptes) {
+        if (pdpte % 2 != 0) tables.push_back(ToGfn(Gpa(pdpte & kFrame)));
+      }
+      break;
+    case PagingMode::kFourLevels:
+    case PagingMode::kFiveLevels:
+      tables.push_back(ToGfn(Gpa(cr3 & kFrame)));
+      break;
+  }
+  return tables;
+}
+
+absl::StatusOr<Pdptes> World::PdptesFor(const VcpuModel& vcpu,
+                                        const PagingRegisters& registers,
+                                        bool load) const {
+  if (!PaePaging(registers)) return Pdptes{};
+  if (!load) return vcpu.pdptes;
+  const Gpa at = PdptesAt(registers);
+  const std::optional<Page> page = PageAt(vcpu.space, ToGfn(at));
+  if (!page.has_value()) return absl::NotFoundError("CR3 outside the slots");
+  if (!page->readable()) return absl::UnavailableError("not at hand");
+  Pdptes pdptes{};
+  for (size_t i = 0; i < pdptes.size(); ++i) {
+    pdptes[i] = host_.Read64(page->backing->frame, PageOffset(at) + 8 * i);
+  }
+  if (!PdptesAccepted(pdptes, vm_.bits)) {
+    return absl::InvalidArgumentError("a reserved bit of a PDPTE");
+  }
+  return pdptes;
 }
 
 bool World::IsIn(AddressSpace space, Gfn gfn, uint32_t frame) const {
@@ -131,7 +172,9 @@ void World::NoteEntryBits(AddressSpace space, Gpa entry, uint64_t bits) {
   const std::optional<Page> page = PageAt(space, ToGfn(entry));
   SMMU_CHECK(page.has_value() && page->backing.has_value());
   const uint32_t frame = page->backing->frame;
-  const uint64_t offset = PageOffset(entry);
+  // By words: an entry of 4 bytes may be the upper half of one.
+  const uint64_t offset = PageOffset(entry) & ~uint64_t{7};
+  bits <<= 8 * (PageOffset(entry) - offset);
   host_.Write(frame, offset, ToBytes(host_.Read64(frame, offset) | bits));
 }
 

@@ -15,10 +15,12 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
+#include "absl/status/statusor.h"
 #include "shadowmmu/address.h"
 #include "shadowmmu/memslot.h"
-#include "shadowmmu/vcpu_mmu.h"
+#include "shadowmmu/registers.h"
 #include "tests/harness/guest_memory.h"
 #include "tests/harness/host_model.h"
 #include "tests/harness/ops.h"
@@ -31,11 +33,13 @@ namespace shadowmmu::testing {
 struct VcpuModel {
   bool exists = false;
   PagingRegisters registers;
+  Pdptes pdptes{};  // as last loaded; zero outside PAE paging
+  CpuFeatures features = {};
   AddressSpace space = AddressSpace::kNormal;
   Taint::Time entered = 0;  // Taint::invalidated() at its last entry
 
-  bool long_mode() const {
-    return (registers.efer & efer::kLongModeActive) != 0;
+  OracleCpu cpu() const {
+    return {.registers = registers, .pdptes = pdptes, .features = features};
   }
 };
 
@@ -72,8 +76,18 @@ class World {
   // What `access` at `gva` comes to for a vCPU.
   OracleResult Translate(const VcpuModel& vcpu, Gva gva,
                          const Access& access) const;
-  // Did a walk of `gva` that came to `truth` read a tainted entry?
-  bool Tainted(const VcpuModel& vcpu, Gva gva, const OracleResult& truth) const;
+  // Did a walk that came to `truth` read a tainted entry?
+  bool Tainted(const VcpuModel& vcpu, const OracleResult& truth) const;
+  // The guest tables that a vCPU's root is made of: what CR3 names, or with PAE
+  // paging the page directories of the PDPTEs that are present. None with
+  // paging off.
+  std::vector<Gfn> RootTables(const VcpuModel& vcpu) const;
+  // The PDPTE registers of a vCPU that takes `registers`: as they are, or
+  // `load`ed from memory as VcpuMmu::SetRegisters says, with its errors; zero
+  // outside PAE paging.
+  absl::StatusOr<Pdptes> PdptesFor(const VcpuModel& vcpu,
+                                   const PagingRegisters& registers,
+                                   bool load) const;
   // Changes whenever slots, mappings or ranges in progress do.
   uint64_t layout() const { return layout_; }
   // Changes whenever `layout` does, and when a guest table may have.

@@ -76,12 +76,16 @@ TEST_F(CpuModelTest, AnAddressThatIsNotCanonicalIsAGeneralProtectionFault) {
 }
 
 TEST_F(CpuModelTest, FiveLevelsReachAddressesOf57Bits) {
+  EntryFormat format;
+  format.has_five_levels = true;
+  CpuModel cpu(&host_, format);
   HandTables five(&host_, Level::k256T);
   const Gva high(0x00ab'cdef'0123'4000);
   five.Map(high, Pfn(0x777), Level::k4K, kUserWritable);
-  ASSERT_EQ(cpu_.Load(five.State()), "");
-  EXPECT_EQ(User(Read(), high).hpa, ToHpa(Pfn(0x777)));
-  EXPECT_EQ(User(Read(), Gva(0x0100'0000'0000'0000)).kind,
+  ASSERT_EQ(cpu.Load(five.State()), "");
+  EXPECT_EQ(cpu.Access(high, Read()).hpa, ToHpa(Pfn(0x777)));
+  EXPECT_EQ(cpu.StructureEntries().size(), 4u);
+  EXPECT_EQ(cpu.Access(Gva(0x0100'0000'0000'0000), Read()).kind,
             CpuResult::Kind::kGeneralProtection);
 }
 

@@ -62,7 +62,8 @@ class GuestTablesTest : public ::testing::Test {
     registers.efer =
         efer::kLongModeEnable | efer::kLongModeActive | efer::kNoExecuteEnable;
     return Oracle(&memory_, 40)
-        .Translate(registers, AddressSpace::kNormal, gva, access);
+        .Translate({.registers = registers}, AddressSpace::kNormal, gva,
+                   access);
   }
 
   TestHost host_{TestHost::Options{.frames = 64}};
@@ -169,6 +170,103 @@ TEST_F(GuestTablesTest, EveryWriteGoesThroughTheStore) {
   UntrackedStore plain(&memory_);
   tables_->SetStore(&plain);
   EXPECT_TRUE(tables_->Unmap(kGva, Level::k4K).ok());
+}
+
+// ---- Other modes ----
+
+class OtherModesTest : public GuestTablesTest {
+ protected:
+  void Make(GuestMode mode) {
+    tables_.emplace(&memory_, &store_, kTables, AddressSpace::kNormal, mode);
+  }
+  uint32_t Raw32(Gpa gpa) {
+    uint32_t value = ~0u;
+    memory_.Read(AddressSpace::kNormal, gpa,
+                 std::as_writable_bytes(std::span(&value, 1)));
+    return value;
+  }
+};
+
+TEST_F(OtherModesTest, TwoLevelsHaveEntriesOfFourBytesAndTenIndexBits) {
+  Make(GuestMode::kTwoLevel);
+  constexpr Gva kLow{0xffc0'5000};
+  ASSERT_TRUE(tables_->Map(kLow, Gpa(0x5000), Level::k4K, gpte::kUser).ok());
+  EXPECT_EQ(tables_->root(), Gpa(0x1'0000));
+  EXPECT_EQ(Raw32(Gpa(0x1'0ffc)), 0x1'1000 | kLink);
+  EXPECT_EQ(Raw32(Gpa(0x1'1014)), 0x5000 | gpte::kPresent | gpte::kUser);
+  EXPECT_EQ(Raw(Gpa(0x1'1010)), (0x5000 | gpte::kPresent | gpte::kUser) << 32);
+  EXPECT_EQ(Raw32(Gpa(0x1'1018)), 0u) << "its neighbour is left alone";
+  EXPECT_EQ(tables_->used_tables(), (GfnRange{Gfn(16), 2}));
+  EXPECT_EQ(*tables_->EntryAddress(kLow, Level::k2M), Gpa(0x1'0ffc));
+  EXPECT_EQ(*tables_->EntryAddress(kLow, Level::k4K), Gpa(0x1'1014));
+  EXPECT_EQ(*tables_->Entry(kLow, Level::k2M), 0x1'1000 | kLink);
+  ASSERT_TRUE(tables_->SetBits(kLow, Level::k4K, gpte::kPresent).ok());
+  EXPECT_EQ(Raw32(Gpa(0x1'1014)), 0x5001u);
+  ASSERT_TRUE(tables_->Unmap(kLow, Level::k4K).ok());
+  EXPECT_EQ(Raw32(Gpa(0x1'1014)), 0u);
+}
+
+TEST_F(OtherModesTest, TwoLevelsHavePagesOfFourMebibytesBelowTwoToTheForty) {
+  Make(GuestMode::kTwoLevel);
+  ASSERT_TRUE(tables_->Map(Gva(0x40'1234), Gpa(0xc5'5000), Level::k2M, 0).ok());
+  EXPECT_EQ(Raw32(Gpa(0x1'0004)), 0xc0'0081u);
+  ASSERT_TRUE(
+      tables_->Map(Gva(0x80'0000), Gpa(0xab'4040'0000), Level::k2M, 0).ok());
+  EXPECT_EQ(Raw32(Gpa(0x1'0008)), 0x4040'0081u | 0xab << 13);
+  EXPECT_TRUE(absl::IsAlreadyExists(
+      tables_->Map(Gva(0x80'0000), Gpa(0), Level::k4K, 0)));
+}
+
+TEST_F(OtherModesTest, PaeHasFourPdptesWithNoRightsMadeAtOnce) {
+  Make(GuestMode::kPae);
+  for (uint64_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(Raw(Gpa(0x1'0000 + i * 8)), 0x1'1000 + (i << 12) + 1);
+  }
+  EXPECT_EQ(Raw(Gpa(0x1'0020)), 0u);
+  EXPECT_EQ(tables_->used_tables(), (GfnRange{Gfn(16), 5}));
+  constexpr Gva kLow{0xc020'5000};  // PDPTE 3, PDE 1, PTE 5
+  ASSERT_TRUE(tables_->Map(kLow, Gpa(0x5000), Level::k4K, gpte::kUser).ok());
+  EXPECT_EQ(Raw(Gpa(0x1'4008)), 0x1'5000 | kLink);
+  EXPECT_EQ(Raw(Gpa(0x1'5028)), 0x5000 | gpte::kPresent | gpte::kUser);
+  EXPECT_EQ(*tables_->EntryAddress(kLow, Level::k1G), Gpa(0x1'0018));
+  EXPECT_EQ(*tables_->EntryAddress(kLow, Level::k2M), Gpa(0x1'4008));
+  EXPECT_EQ(*tables_->EntryAddress(Gva(0xff'c020'5000), Level::k4K),
+            Gpa(0x1'5028))
+      << "bits above 31 count for nothing";
+}
+
+TEST_F(OtherModesTest, PaeHasPagesOfTwoMebibytesAndNoneOfOneGibibyte) {
+  Make(GuestMode::kPae);
+  ASSERT_TRUE(
+      tables_->Map(Gva(0x20'0000), Gpa(0xf'ffff'f000), Level::k2M, 0).ok());
+  EXPECT_EQ(Raw(Gpa(0x1'1008)), 0xf'ffe0'0081u);
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(tables_->Map(Gva(0), Gpa(0), Level::k1G, 0)));
+  ASSERT_TRUE(tables_->SetEntry(Gva(0x4000'0000), Level::k1G, 0x9007).ok());
+  EXPECT_EQ(Raw(Gpa(0x1'0008)), 0x9007u) << "as it is";
+  ASSERT_TRUE(tables_->SetTable(Gva(0x4000'0000), Level::k1G, Gfn(9)).ok());
+  EXPECT_EQ(Raw(Gpa(0x1'0008)), 0x9001u);
+}
+
+TEST_F(OtherModesTest, FiveLevelsHaveOneMoreAbove) {
+  Make(GuestMode::kFiveLevel);
+  constexpr Gva kHigh{0xff45'55b3'4243'4000};
+  ASSERT_TRUE(tables_->Map(kHigh, Gpa(0x5000), Level::k4K, 0).ok());
+  EXPECT_EQ(Raw(Gpa(0x1'0000 + 0x145 * 8)), 0x1'1000 | kLink);
+  EXPECT_EQ(Raw(Gpa(0x1'1000 + 0x0ab * 8)), 0x1'2000 | kLink);
+  EXPECT_EQ(Raw(Gpa(0x1'2000 + 0x0cd * 8)), 0x1'3000 | kLink);
+  EXPECT_EQ(Raw(Gpa(0x1'3000 + 0x12 * 8)), 0x1'4000 | kLink);
+  EXPECT_EQ(Raw(Gpa(0x1'4000 + 0x34 * 8)), 0x5000 | gpte::kPresent);
+  EXPECT_EQ(*tables_->EntryAddress(kHigh, Level::k256T),
+            Gpa(0x1'0000 + 0x145 * 8));
+  ASSERT_TRUE(tables_->Map(Gva(0), Gpa(0x4000'0000), Level::k1G, 0).ok());
+  EXPECT_EQ(*tables_->Entry(Gva(0), Level::k1G),
+            0x4000'0000 | gpte::kPresent | gpte::kPageSize);
+}
+
+TEST_F(OtherModesTest, ALevelThatTheModeLacksIsACheck) {
+  Make(GuestMode::kTwoLevel);
+  EXPECT_DEATH(static_cast<void>(tables_->Entry(Gva(0), Level::k1G)), "");
 }
 
 // ---- GuestMemory ----

@@ -123,8 +123,8 @@ TEST_F(GuestVcpuTest, AGuestFaultIsTheOutcomeThatTheOracleGives) {
   ASSERT_TRUE(touched.EndedAs(FaultOutcome::Kind::kGuestFault)) << touched;
   const OracleResult expected =
       Oracle(&memory_, 48)
-          .Translate(vcpu_mmu_->registers(), AddressSpace::kNormal, nothing,
-                     Fetch(Privilege::kUser));
+          .Translate({.registers = vcpu_mmu_->registers()},
+                     AddressSpace::kNormal, nothing, Fetch(Privilege::kUser));
   EXPECT_EQ(touched.outcome.guest_fault, expected.fault);
   EXPECT_EQ(seen, std::vector{FaultOutcome::Kind::kGuestFault});
 }

@@ -1,15 +1,13 @@
-// Oracle: each of its rules against tables that are computed by hand.
-//
-// The address below selects entry 0x0ab of the PML4, 0x0cd of the PDPT, 0x12 of
-// the page directory and 0x34 of the page table; these stand in frames 1 to 4.
+// Oracle: each of its rules against tables that are computed by hand: walking,
+// faults, A and D, slots, in four-level paging. Other modes, and rights:
+// oracle_modes_test.cc, oracle_rights_test.cc.
 
 #include "tests/harness/oracle.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/harness/guest_memory.h"
-#include "tests/harness/test_host.h"
+#include "tests/harness_test/oracle_vm.h"
 
 namespace shadowmmu::testing {
 namespace {
@@ -17,68 +15,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-constexpr Gva kGva{0x0000'55b3'4243'4000};
-constexpr Gpa kPml4e{0x1000 + 0x0ab * 8};
-constexpr Gpa kPdpte{0x2000 + 0x0cd * 8};
-constexpr Gpa kPde{0x3000 + 0x12 * 8};
-constexpr Gpa kPte{0x4000 + 0x34 * 8};
-
-constexpr uint64_t kP = 1, kW = 2, kU = 4, kA = 0x20, kD = 0x40, kPs = 0x80;
-constexpr uint64_t kNx = uint64_t{1} << 63;
-
-class OracleTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    host_.MapRange(Hva(0x10'0000), 64, Frame{0});
-    memory_.AddSlot(
-        {.id = SlotId{0}, .base = Gfn(0), .pages = 32, .hva = Hva(0x10'0000)});
-    memory_.AddSlot({.id = SlotId{1},
-                     .base = Gfn(0x100),
-                     .pages = 16,
-                     .hva = Hva(0x12'0000),
-                     .flags = SlotFlags::kReadOnly});
-    Put(kPml4e, 0x2000 | kP | kW | kU);
-    Put(kPdpte, 0x3000 | kP | kW | kU);
-    Put(kPde, 0x4000 | kP | kW | kU);
-    Put(kPte, 0x5000 | kP | kW | kU);
-    registers_.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
-    registers_.cr3 = 0x1000;
-    registers_.cr4 = cr4::kPhysicalAddressExtension;
-    registers_.efer =
-        efer::kLongModeEnable | efer::kLongModeActive | efer::kNoExecuteEnable;
-  }
-
-  void Put(Gpa gpa, uint64_t value) {
-    ASSERT_TRUE(memory_.Write64(AddressSpace::kNormal, gpa, value));
-  }
-  OracleResult Translate(const Access& access, Gva gva = kGva) {
-    return oracle_.Translate(registers_, AddressSpace::kNormal, gva, access);
-  }
-  // The error code of the page fault that `access` must come to.
-  uint32_t FaultCode(const Access& access, Gva gva = kGva) {
-    const OracleResult result = Translate(access, gva);
-    EXPECT_EQ(result.kind, OracleResult::Kind::kGuestFault);
-    EXPECT_EQ(result.fault.vector, GuestFault::Vector::kPage);
-    EXPECT_EQ(result.fault.address, gva);
-    EXPECT_THAT(result.updates, IsEmpty());
-    return result.fault.error_code;
-  }
-  // Where `access` must go through to.
-  Gpa Target(const Access& access, Gva gva = kGva) {
-    const OracleResult result = Translate(access, gva);
-    EXPECT_EQ(result.kind, OracleResult::Kind::kTranslated);
-    return result.gpa;
-  }
-
-  static constexpr Access kUserRead = Read(Privilege::kUser);
-  static constexpr Access kUserWrite = Write(Privilege::kUser);
-  static constexpr Access kUserFetch = Fetch(Privilege::kUser);
-
-  TestHost host_{TestHost::Options{.frames = 64}};
-  GuestMemory memory_{&host_};
-  Oracle oracle_{&memory_, 40};
-  PagingRegisters registers_;
-};
+using OracleTest = FourLevelVm;
 
 // ---- Walking ----
 
@@ -90,7 +27,8 @@ TEST_F(OracleTest, FourLevelsLeadToThePageAndItsOffset) {
   EXPECT_EQ(result.target, OracleTarget::kMemory);
   ASSERT_TRUE(result.slot.has_value());
   EXPECT_EQ(result.slot->id, SlotId{0});
-  EXPECT_THAT(result.tables, ElementsAre(Gfn(1), Gfn(2), Gfn(3), Gfn(4)));
+  EXPECT_THAT(result.tables(), ElementsAre(Gfn(1), Gfn(2), Gfn(3), Gfn(4)));
+  EXPECT_THAT(result.entries, ElementsAre(kPml4e, kPdpte, kPde, kPte));
 }
 
 TEST_F(OracleTest, PageSizeInAPdeOrPdpteMapsALargePage) {
@@ -100,7 +38,7 @@ TEST_F(OracleTest, PageSizeInAPdeOrPdpteMapsALargePage) {
   Put(kPdpte, 0x8000'0000 | kP | kPs);
   EXPECT_EQ(Target(Read(), kGva + 0x56), Gpa(0x8000'0000 + 0x243'4056));
   EXPECT_EQ(Translate(Read()).level, Level::k1G);
-  EXPECT_THAT(Translate(Read()).tables, ElementsAre(Gfn(1), Gfn(2)));
+  EXPECT_THAT(Translate(Read()).tables(), ElementsAre(Gfn(1), Gfn(2)));
 }
 
 TEST_F(OracleTest, Bit7OfAPteAndBit12OfALargeEntryArePatAndNotReserved) {
@@ -111,16 +49,16 @@ TEST_F(OracleTest, Bit7OfAPteAndBit12OfALargeEntryArePatAndNotReserved) {
 }
 
 TEST_F(OracleTest, LowBitsOfCr3AreNoPartOfTheRoot) {
-  registers_.cr3 |= 0x18;
+  cpu_.registers.cr3 |= 0x18;
   EXPECT_EQ(Target(Read()), Gpa(0x5000));
 }
 
 TEST_F(OracleTest, PagingOffIsTheLow32BitsWithEveryRight) {
-  registers_ = {};
+  cpu_ = {};
   const OracleResult result = Translate(kUserWrite, Gva(0x7'0000'5123));
   EXPECT_EQ(result.gpa, Gpa(0x5123));
   EXPECT_TRUE(result.writable && result.user && result.executable);
-  EXPECT_THAT(result.tables, IsEmpty());
+  EXPECT_THAT(result.tables(), IsEmpty());
   EXPECT_THAT(result.updates, IsEmpty());
 }
 
@@ -133,18 +71,6 @@ TEST_F(OracleTest, AnAddressThatIsNotCanonicalIsGeneralProtectionZero) {
     EXPECT_EQ(result.fault.error_code, 0u);
   }
   EXPECT_EQ(FaultCode(Read(), Gva(0xffff'8000'0000'0000)), 0u);
-}
-
-TEST_F(OracleTest, ModesThatItDoesNotHaveAreNotModelled) {
-  const PagingRegisters good = registers_;
-  for (uint64_t bit : {cr4::kFiveLevels, cr4::kSupervisorNoExecute,
-                       cr4::kSupervisorNoAccess, cr4::kProtectionKeys}) {
-    registers_.cr4 = good.cr4 | bit;
-    EXPECT_EQ(Translate(Read()).kind, OracleResult::Kind::kNotModelled);
-  }
-  registers_ = good;
-  registers_.efer = 0;
-  EXPECT_EQ(Translate(Read()).kind, OracleResult::Kind::kNotModelled);
 }
 
 // ---- Faults ----
@@ -187,7 +113,7 @@ TEST_F(OracleTest, RightsAreTheIntersectionOfAllLevels) {
 
 TEST_F(OracleTest, WithWpClearOnlyTheSupervisorWritesReadOnlyPages) {
   Put(kPte, 0x5000 | kP | kU);
-  registers_.cr0 &= ~cr0::kWriteProtect;
+  cpu_.registers.cr0 &= ~cr0::kWriteProtect;
   EXPECT_EQ(Target(Write()), Gpa(0x5000));
   EXPECT_EQ(FaultCode(kUserWrite),
             pf_error::kPresent | pf_error::kUser | pf_error::kWrite);
@@ -203,7 +129,7 @@ TEST_F(OracleTest, AnImplicitAccessIsASupervisorOneWhateverTheCpl) {
 }
 
 TEST_F(OracleTest, WithNxeClearNxIsReservedAndFetchesAreNotReported) {
-  registers_.efer &= ~efer::kNoExecuteEnable;
+  cpu_.registers.efer &= ~efer::kNoExecuteEnable;
   EXPECT_EQ(Target(kUserFetch), Gpa(0x5000));
   EXPECT_EQ(FaultCode(kUserFetch, kGva + kPageSize), pf_error::kUser);
   for (Gpa entry : {kPml4e, kPdpte, kPde, kPte}) {
@@ -263,6 +189,21 @@ TEST_F(OracleTest, IgnoredBitsDoNotMatter) {
     Put(entry, *memory_.Read64(AddressSpace::kNormal, entry) | ignored);
   }
   EXPECT_EQ(Target(kUserWrite), Gpa(0x5000));
+}
+
+TEST_F(OracleTest, AnAccessThatIsDeniedKnowsWhereItWouldHaveGone) {
+  Put(kPte, 0x5000 | kP | kU | kNx | Bit(60));
+  const OracleResult denied = Translate(kUserWrite, kGva + 0x123);
+  EXPECT_EQ(denied.kind, OracleResult::Kind::kGuestFault);
+  EXPECT_EQ(denied.page, Gpa(0x5123));
+  EXPECT_TRUE(denied.denied.rights);
+  EXPECT_TRUE(denied.user && !denied.writable && !denied.executable);
+  EXPECT_EQ(denied.key, 2u);
+  // Not so where the walk did not complete.
+  Put(kPte, 0x5000);
+  EXPECT_EQ(Translate(kUserWrite).page, std::nullopt);
+  Put(kPte, 0x5000 | kP | Bit(45));
+  EXPECT_EQ(Translate(kUserWrite).page, std::nullopt);
 }
 
 // ---- Accessed and dirty ----
@@ -342,7 +283,7 @@ TEST_F(OracleTest, ATableInNoSlotIsItsOwnResultWithTheEntrysAddress) {
   EXPECT_EQ(result.kind, OracleResult::Kind::kTableOutsideSlots);
   EXPECT_EQ(result.gpa, Gpa(0x7000'0000 + 0x34 * 8));
   EXPECT_THAT(result.updates, IsEmpty());
-  registers_.cr3 = 0x9'0000'0000;
+  cpu_.registers.cr3 = 0x9'0000'0000;
   EXPECT_EQ(Translate(Read()).gpa, Gpa(0x9'0000'0000 + 0x0ab * 8));
 }
 
@@ -354,9 +295,8 @@ TEST_F(OracleTest, ATableThatTheHostRefusesIsItsOwnResult) {
 }
 
 TEST_F(OracleTest, EachAddressSpaceHasItsOwnSlots) {
-  EXPECT_EQ(
-      oracle_.Translate(registers_, AddressSpace::kSmm, kGva, Read()).kind,
-      OracleResult::Kind::kTableOutsideSlots);
+  EXPECT_EQ(oracle_->Translate(cpu_, AddressSpace::kSmm, kGva, Read()).kind,
+            OracleResult::Kind::kTableOutsideSlots);
 }
 
 }  // namespace

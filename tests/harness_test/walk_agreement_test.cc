@@ -150,8 +150,8 @@ TEST_F(WalkAgreementTest, TheCpuModelAndTheOracleAgreeOnRandomTables) {
               "");
     const Gva gva = RandomGva();
     const Access access = RandomAccess();
-    const OracleResult expected =
-        oracle_.Translate(registers_, AddressSpace::kNormal, gva, access);
+    const OracleResult expected = oracle_.Translate(
+        {.registers = registers_}, AddressSpace::kNormal, gva, access);
     std::map<Gpa, uint64_t> after = Snapshot();
     for (const EntryUpdate& update : expected.updates) {
       after[update.entry] |= update.bits;

@@ -318,8 +318,10 @@ TEST_F(AuditBreak, Invariant4AChildOfAnotherGenerationIsReported) {
 TEST_F(AuditBreak, Invariant4AChildWhoseRoleDoesNotFitIsReported) {
   const auto role = [](Level level, AddressSpace space,
                        shadowmmu::Rights rights) {
-    return PageRole(level, space, PageKind::kIndirect, rights,
-                    NoExecute::kEnabled);
+    return PageRole(
+        level, space, PageKind::kIndirect, rights,
+        GuestRules(EntryLayout::kLong,
+                   GuestRules::kNoExecute | GuestRules::kLargePages));
   };
   // The page table below the read-only page directory entry.
   const auto become = [&](PageRole wrong) {
@@ -339,7 +341,7 @@ TEST_F(AuditBreak, Invariant4AChildWithMoreRightsThanItsParentIsReported) {
     const auto [link, child] = AnyLink(vm);
     PageRole& role = vm.arena.Page(link.table()).role;
     return Set(role, PageRole(role.level(), role.space(), role.kind(),
-                              shadowmmu::Rights(), role.no_execute()));
+                              shadowmmu::Rights(), role.rules()));
   });
 }
 

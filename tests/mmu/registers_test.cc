@@ -1,5 +1,6 @@
-// VcpuMmu::SetRegisters: what a CPU refuses, what the library does not have
-// yet, and what the CPU that runs the guest must hold.
+// VcpuMmu::SetRegisters and SetFeatures: what a CPU refuses, and what the CPU
+// that runs the guest must hold. What each mode translates is in
+// paging_modes_test.cc.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -68,10 +69,6 @@ class Registers : public ::testing::Test {
     ExpectRefused(absl::StatusCode::kInvalidArgument, "#GP: " + words,
                   registers);
   }
-  void ExpectLater(const std::string& bit, const PagingRegisters& registers) {
-    ExpectRefused(absl::StatusCode::kUnimplemented, bit + ": ", registers);
-  }
-
   std::string State() {
     std::ostringstream text;
     const HardwareState state = cpu_->mmu().HardwareState();
@@ -107,11 +104,18 @@ TEST_F(Registers, LongModeWithoutPaeIsRefused) {
            Flip(0, cr4::kPhysicalAddressExtension, 0));
 }
 
-TEST_F(Registers, PcidsOutsideLongModeAreRefused) {
-  ExpectGp("CR4.PCIDE outside long mode", {.cr4 = cr4::kProcessContextIds});
-  ExpectGp("CR4.PCIDE outside long mode",
-           {.cr0 = kPagingOn,
-            .cr4 = cr4::kProcessContextIds | cr4::kPhysicalAddressExtension});
+TEST_F(Registers, BitsOfCr0ThatNoCpuTakesAreRefused) {
+  ExpectGp("CR0 bits 63 to 32 are set", Flip(uint64_t{1} << 32, 0, 0));
+  ExpectGp("CR0 bits 63 to 32 are set", Flip(uint64_t{1} << 63, 0, 0));
+  ExpectGp("CR0.NW without CR0.CD", Flip(cr0::kNotWriteThrough, 0, 0));
+}
+
+TEST_F(Registers, WhatNoVcpuHasIsRefused) {
+  ExpectGp("CR4.PCIDE: ", Flip(0, cr4::kProcessContextIds, 0));
+  ExpectGp("CR4.PKS: ", Flip(0, cr4::kSupervisorProtectionKeys, 0));
+  ExpectGp("CR4.CET: ", Flip(0, cr4::kControlFlow, 0));
+  ExpectGp("CR4.LAM_SUP: ", Flip(0, cr4::kLinearAddressMasking, 0));
+  ExpectGp("CR4.PCIDE: ", {.cr4 = cr4::kProcessContextIds});
 }
 
 TEST_F(Registers, ACr3AboveMaxphyaddrIsRefusedFromItsLowestBitOn) {
@@ -128,35 +132,94 @@ TEST_F(Registers, ACr3AboveMaxphyaddrIsRefusedFromItsLowestBitOn) {
   ASSERT_TRUE(Set(long_mode_).ok());
 }
 
-TEST_F(Registers, NxOnACpuWithoutItIsRefused) {
-  TestHost host(TestHost::Options{.frames = 1});
-  EntryFormat format;
-  format.has_no_execute = false;
-  host.SetFormat(format);
-  const auto mmu = *Mmu::Create({.host = &host});
-  const auto vcpu = *mmu->CreateVcpu(VcpuId{0});
-  PagingRegisters registers = LongMode(Gpa(0));
-  EXPECT_THAT(std::string(vcpu->SetRegisters(registers).message()),
-              StartsWith("#GP: EFER.NXE on a CPU without NX"));
-  EXPECT_EQ(vcpu->registers(), PagingRegisters());
-  registers.efer ^= efer::kNoExecuteEnable;
-  EXPECT_TRUE(vcpu->SetRegisters(registers).ok());
+// ---- Features ----
+
+struct FeatureBit {
+  bool CpuFeatures::*feature;
+  bool EntryFormat::*backing;  // null: it needs none
+  const char* name;            // in SetFeatures' status
+  const char* bit;             // in SetRegisters' status; null: no bit
+  uint64_t cr4;
+  uint64_t efer;
+};
+constexpr FeatureBit kFeatureBits[] = {
+    {&CpuFeatures::page_size_extensions, nullptr, "", "CR4.PSE",
+     cr4::kPageSizeExtensions, 0},
+    {&CpuFeatures::pse36, nullptr, "", nullptr, 0, 0},
+    {&CpuFeatures::one_gib_pages, nullptr, "", nullptr, 0, 0},
+    {&CpuFeatures::no_execute, &EntryFormat::has_no_execute, "no_execute",
+     "EFER.NXE", 0, efer::kNoExecuteEnable},
+    {&CpuFeatures::smep, &EntryFormat::has_smep, "smep", "CR4.SMEP",
+     cr4::kSupervisorNoExecute, 0},
+    {&CpuFeatures::smap, &EntryFormat::has_smap, "smap", "CR4.SMAP",
+     cr4::kSupervisorNoAccess, 0},
+    {&CpuFeatures::protection_keys, &EntryFormat::has_protection_keys,
+     "protection_keys", "CR4.PKE", cr4::kProtectionKeys, 0},
+    {&CpuFeatures::five_levels, &EntryFormat::has_five_levels, "five_levels",
+     "CR4.LA57", cr4::kFiveLevels, 0},
+};
+
+TEST_F(Registers, AVcpuHasAtFirstWhatTheWalkingCpuBacks) {
+  EXPECT_EQ(cpu_->mmu().features(), CpuFeatures());
+  for (const FeatureBit& bit : kFeatureBits) {
+    if (bit.backing == nullptr) continue;
+    TestHost host(TestHost::Options{.frames = 1});
+    EntryFormat format = host.Format();
+    format.*bit.backing = false;
+    host.SetFormat(format);
+    const auto mmu = *Mmu::Create({.host = &host});
+    const auto vcpu = *mmu->CreateVcpu(VcpuId{0});
+    EXPECT_FALSE(vcpu->features().*bit.feature) << bit.name;
+    const CpuFeatures before = vcpu->features();
+    CpuFeatures more = before;
+    more.*bit.feature = true;
+    const absl::Status status = vcpu->SetFeatures(more);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()),
+                StartsWith(std::string(bit.name) + ": "));
+    EXPECT_EQ(vcpu->features(), before);
+  }
 }
 
-// ---- What the library does not have yet ----
+TEST_F(Registers, SmepNeedsNxOfTheWalkingCpu) {
+  EntryFormat format = vm_.host().Format();
+  format.has_no_execute = false;
+  EXPECT_FALSE(CpuFeatures::BackedBy(format).smep);
+}
 
-TEST_F(Registers, ModesThatComeLaterAreNamedAndLeaveEverythingAsItWas) {
-  ExpectLater("EFER.LMA", {.cr0 = kPagingOn});
-  ExpectLater("EFER.LMA", {.cr0 = kPagingOn, .cr4 = cr4::kPageSizeExtensions});
-  ExpectLater("EFER.LMA",
-              {.cr0 = kPagingOn, .cr4 = cr4::kPhysicalAddressExtension});
-  ExpectLater("CR0.WP", Flip(cr0::kWriteProtect, 0, 0));
-  ExpectLater("CR4.LA57", Flip(0, cr4::kFiveLevels, 0));
-  ExpectLater("CR4.PCIDE", Flip(0, cr4::kProcessContextIds, 0));
-  ExpectLater("CR4.SMEP", Flip(0, cr4::kSupervisorNoExecute, 0));
-  ExpectLater("CR4.SMAP", Flip(0, cr4::kSupervisorNoAccess, 0));
-  ExpectLater("CR4.PKE", Flip(0, cr4::kProtectionKeys, 0));
-  ExpectLater("CR4.PKS", Flip(0, cr4::kSupervisorProtectionKeys, 0));
+TEST_F(Registers, ABitWithoutItsFeatureIsRefused) {
+  for (const FeatureBit& bit : kFeatureBits) {
+    if (bit.bit == nullptr) continue;
+    CpuFeatures features;
+    features.*bit.feature = false;
+    PagingRegisters registers = long_mode_;
+    registers.cr4 &= ~bit.cr4;
+    registers.efer &= ~bit.efer;
+    ASSERT_TRUE(Set(registers).ok());
+    ASSERT_TRUE(cpu_->mmu().SetFeatures(features).ok()) << bit.bit;
+    long_mode_ = registers;
+    ExpectGp(std::string(bit.bit) + ": ", Flip(0, bit.cr4, bit.efer));
+    ASSERT_TRUE(cpu_->mmu().SetFeatures(CpuFeatures()).ok());
+    long_mode_ = LongMode(tables_->root());
+    ASSERT_TRUE(Set(long_mode_).ok());
+  }
+}
+
+TEST_F(Registers, AFeatureThatIsInUseCannotBeTakenAway) {
+  for (const FeatureBit& bit : kFeatureBits) {
+    if (bit.bit == nullptr || bit.cr4 == cr4::kFiveLevels) continue;
+    PagingRegisters registers = long_mode_;
+    registers.cr4 |= bit.cr4;
+    registers.efer |= bit.efer;
+    ASSERT_TRUE(Set(registers).ok()) << bit.bit;
+    CpuFeatures features;
+    features.*bit.feature = false;
+    const absl::Status status = cpu_->mmu().SetFeatures(features);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << bit.bit;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(bit.bit));
+    EXPECT_EQ(cpu_->mmu().features(), CpuFeatures());
+    EXPECT_EQ(cpu_->mmu().registers(), registers);
+  }
 }
 
 TEST_F(Registers, WhatMattersToNobodyWhilePagingIsOffIsTaken) {

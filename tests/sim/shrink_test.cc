@@ -42,7 +42,8 @@ TEST(Shrink, LeavesTheFewOpsThatAFailureNeeds) {
   const OpStream small = Shrink(stream, fails);
   EXPECT_TRUE(fails(small));
   ASSERT_EQ(small.ops.size(), 2u) << PrintStream(small);
-  EXPECT_EQ(PrintOp(small.ops[0]), "bump");
+  EXPECT_EQ(small.ops[0].kind(), OpKind::kBump);
+  EXPECT_LE(small.ops[0].Get(Field::kTimes), 1u);
   EXPECT_LT(small.ops[1].Get(Field::kBudget), 4u);
   EXPECT_EQ(small.vm.frames, 1u);
 }

@@ -1,0 +1,135 @@
+#include "src/mmu/load_registers.h"
+
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "src/mmu/roots.h"
+
+namespace shadowmmu {
+namespace {
+
+absl::Status Unavailable(Gpa gpa) {
+  return absl::UnavailableError(absl::StrCat("cr3: the PDPTEs at gpa 0x",
+                                             absl::Hex(gpa.value()),
+                                             " cannot be read now"));
+}
+
+TouchResult ReadPdptes(Vm& vm, Hva hva, Pdptes* pdptes) {
+  const GuestMemory::Section section(vm.memory);
+  // One by one: memory promises atomic reads of 8 bytes, not of 32.
+  for (size_t i = 0; i < pdptes->size(); ++i) {
+    const TouchResult read = vm.memory.Read(
+        section, hva + i * sizeof(uint64_t),
+        std::as_writable_bytes(std::span<uint64_t, 1>(&(*pdptes)[i], 1)));
+    if (read != TouchResult::kDone) return read;
+  }
+  return TouchResult::kDone;
+}
+
+// The PDPTEs that `cr3` names, as memory has them now.
+absl::StatusOr<Pdptes> FetchPdptes(Vm& vm, AddressSpace space, uint64_t cr3) {
+  const Gpa gpa = AddressOfPdptes(cr3);
+  const SlotReader reader(vm.slots);
+  const Memslot* slot = reader.table().Find(space, ToGfn(gpa));
+  if (slot == nullptr) {
+    return absl::NotFoundError(absl::StrCat("cr3: the PDPTEs at gpa 0x",
+                                            absl::Hex(gpa.value()),
+                                            " are in no slot"));
+  }
+  if (!slot->live()) return Unavailable(gpa);  // being deleted
+  const Hva hva = slot->ToHva(ToGfn(gpa)) + PageOffset(gpa);
+  Pdptes pdptes = {};
+  TouchResult read = ReadPdptes(vm, hva, &pdptes);
+  // Swapped out, perhaps: asked for once.
+  if (read == TouchResult::kUnavailable &&
+      vm.host.Resolve(hva, AccessType::kRead).ok()) {
+    read = ReadPdptes(vm, hva, &pdptes);
+  }
+  if (read != TouchResult::kDone) return Unavailable(gpa);
+  return pdptes;
+}
+
+absl::StatusOr<Pdptes> PdptesAfter(Vm& vm, const VcpuState& vcpu,
+                                   const PagingRegisters& registers,
+                                   Cr3Written written) {
+  if (!PaePaging(registers)) return Pdptes{};
+  if (written == Cr3Written::kNo && !LoadsPdptes(vcpu.registers, registers)) {
+    return vcpu.pdptes;
+  }
+  absl::StatusOr<Pdptes> pdptes = FetchPdptes(vm, vcpu.space, registers.cr3);
+  if (!pdptes.ok()) return pdptes;
+  const absl::Status good = CheckPdptes(*pdptes, vm.config.guest_physical_bits);
+  if (!good.ok()) return good;
+  return pdptes;
+}
+
+// The mode that follows from what the vCPU has now.
+void Follow(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock) {
+  const PagingMode before = vcpu.paging;
+  vcpu.paging = PagingModeOf(vcpu.registers, vcpu.pdptes, vcpu.features,
+                             vm.config.guest_physical_bits);
+  const Hpa root = vcpu.hardware.root;
+  vcpu.hardware = HardwareStateFor(vcpu.paging, vm.entry_format);
+  vcpu.hardware.root = root;
+  vcpu.requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
+  if (SameTables(before, vcpu.paging)) return;
+  MutexLock held(&vm.lock);
+  ReleaseRoot(vm, vcpu);
+}
+
+// What the walking CPU has not, the guest's cannot have.
+absl::Status CheckBacked(const CpuFeatures& features,
+                         const EntryFormat& format) {
+  const CpuFeatures backed = CpuFeatures::BackedBy(format);
+  const struct {
+    bool wanted;
+    bool backed;
+    const char* name;
+  } each[] = {
+      {features.no_execute, backed.no_execute, "no_execute"},
+      {features.smep, backed.smep, "smep"},
+      {features.smap, backed.smap, "smap"},
+      {features.protection_keys, backed.protection_keys, "protection_keys"},
+      {features.five_levels, backed.five_levels, "five_levels"},
+  };
+  for (const auto& feature : each) {
+    if (feature.wanted && !feature.backed) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(feature.name, ": the walking CPU cannot back it"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status LoadRegisters(Vm& vm, VcpuState& vcpu,
+                           const PagingRegisters& registers,
+                           Cr3Written written) {
+  const absl::Status good =
+      CheckRegisters(registers, vcpu.features, vm.config.guest_physical_bits);
+  if (!good.ok()) return good;
+  const absl::StatusOr<Pdptes> pdptes =
+      PdptesAfter(vm, vcpu, registers, written);
+  if (!pdptes.ok()) return pdptes.status();
+  vcpu.registers = registers;
+  vcpu.pdptes = *pdptes;
+  Follow(vm, vcpu);
+  return absl::OkStatus();
+}
+
+absl::Status LoadFeatures(Vm& vm, VcpuState& vcpu,
+                          const CpuFeatures& features) {
+  absl::Status good = CheckBacked(features, vm.entry_format);
+  if (good.ok()) {
+    good =
+        CheckRegisters(vcpu.registers, features, vm.config.guest_physical_bits);
+  }
+  if (!good.ok()) return good;
+  vcpu.features = features;
+  Follow(vm, vcpu);
+  return absl::OkStatus();
+}
+
+}  // namespace shadowmmu

@@ -1,0 +1,455 @@
+// Guests of every paging mode, through the public face and a CPU that walks
+// what was written: what is particular to a mode. What entries and control bits
+// mean is compared with the oracle by scripts/exhaustive; the rights that are
+// the same in every mode are in permission_test.cc.
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "tests/harness/small_vm.h"
+
+namespace shadowmmu::testing {
+namespace {
+
+using Kind = FaultOutcome::Kind;
+
+constexpr uint64_t kAll = gpte::kWritable | gpte::kUser;
+constexpr Gpa kData{0x40'0000};  // aligned to 4 MiB
+constexpr GfnRange kTables{Gfn(16), 64};
+constexpr uint64_t kPagesOfSlot = 4096;
+
+class PagingModes : public ::testing::Test {
+ protected:
+  explicit PagingModes(Level largest = Level::k4K)
+      : vm_(SmallVm::Options{.largest = largest}) {
+    vm_.AddSlot({.id = SlotId{0}, .base = Gfn(0), .pages = kPagesOfSlot});
+    cpu_ = &vm_.AddVcpu();
+  }
+  ~PagingModes() override { EXPECT_EQ(vm_.Violations(), ""); }
+
+  // The vCPU gets tables of this mode.
+  GuestTableBuilder& Use(GuestMode mode) {
+    tables_ = &vm_.UseTables(*cpu_, kTables, mode);
+    return *tables_;
+  }
+  void Map(Gva gva, Gpa gpa, uint64_t bits = kAll, Level level = Level::k4K) {
+    ASSERT_TRUE(tables_->Map(gva, gpa, level, bits).ok());
+  }
+  void ExpectHit(Gva gva, const Access& access, Gpa gpa) {
+    const TouchResult touched = cpu_->Touch(gva, access);
+    ASSERT_TRUE(touched.hit()) << gva << ": " << touched;
+    EXPECT_EQ(touched.hpa, ToHpa(vm_.PfnOf(ToGfn(gpa))) + PageOffset(gpa));
+  }
+  void ExpectFault(Gva gva, const Access& access, uint32_t code) {
+    const TouchResult touched = cpu_->Touch(gva, access);
+    ASSERT_TRUE(touched.EndedAs(Kind::kGuestFault)) << gva << ": " << touched;
+    EXPECT_EQ(touched.outcome.guest_fault.vector, GuestFault::Vector::kPage);
+    EXPECT_EQ(touched.outcome.guest_fault.error_code, code) << gva;
+  }
+  // A guest's store that the hypervisor emulates.
+  template <typename T>
+  void Store(Gpa gpa, T value) {
+    ASSERT_TRUE(
+        vm_.tracked().Write(AddressSpace::kNormal, gpa,
+                            std::as_bytes(std::span<const T, 1>(&value, 1))));
+  }
+  template <typename T>
+  void HostStore(Gpa gpa, T value) {
+    ASSERT_TRUE(
+        vm_.untracked().Write(AddressSpace::kNormal, gpa,
+                              std::as_bytes(std::span<const T, 1>(&value, 1))));
+  }
+
+  SmallVm vm_;
+  GuestVcpu* cpu_ = nullptr;
+  GuestTableBuilder* tables_ = nullptr;
+};
+
+struct ModeCase {
+  GuestMode mode;
+  const char* name;
+  uint64_t first_beyond;  // the lowest address that the tables do not translate
+};
+class EveryPagingMode : public PagingModes,
+                        public ::testing::WithParamInterface<ModeCase> {};
+INSTANTIATE_TEST_SUITE_P(
+    Modes, EveryPagingMode,
+    ::testing::Values(
+        ModeCase{GuestMode::kTwoLevel, "TwoLevel", uint64_t{1} << 32},
+        ModeCase{GuestMode::kPae, "Pae", uint64_t{1} << 32},
+        ModeCase{GuestMode::kFourLevel, "FourLevel", uint64_t{1} << 47},
+        ModeCase{GuestMode::kFiveLevel, "FiveLevel", uint64_t{1} << 56}),
+    [](const ::testing::TestParamInfo<ModeCase>& of) {
+      return std::string(of.param.name);
+    });
+
+TEST_P(EveryPagingMode, APageAtEachEdgeIsReachedWhereItIsMapped) {
+  GuestTableBuilder& tables = Use(GetParam().mode);
+  const uint64_t top = GetParam().first_beyond;
+  uint64_t page = 0;
+  for (const uint64_t gva :
+       {uint64_t{0}, uint64_t{0x1f'f000}, uint64_t{0x20'0000},
+        uint64_t{0x3f'f000}, uint64_t{0x40'0000}, uint64_t{0x3fff'f000},
+        uint64_t{0x4000'0000}, uint64_t{0xc000'0000}, top / 2 - kPageSize,
+        top - kPageSize}) {
+    const Gpa gpa = kData + ++page * kPageSize;
+    ASSERT_TRUE(tables.Map(Gva(gva), gpa, Level::k4K, kAll).ok());
+    ExpectHit(Gva(gva + 0xfff), Write(Privilege::kUser), gpa + 0xfff);
+  }
+}
+
+TEST_P(EveryPagingMode, AddressesBeyondTheTopAreCutOrAreNotCanonical) {
+  Use(GetParam().mode);
+  Map(Gva(0x5000), kData);
+  const Gva beyond(GetParam().first_beyond | 0x5000);
+  const FaultOutcome outcome = cpu_->mmu().HandleFault(beyond, Read());
+  const bool cut = GetParam().first_beyond >> 32 == 1;
+  if (cut) {
+    EXPECT_TRUE(outcome.resume()) << outcome;
+    EXPECT_EQ(cpu_->mmu().Translate(beyond, Read()).gpa, kData);
+  } else {
+    ASSERT_EQ(outcome.kind, Kind::kGuestFault);
+    EXPECT_EQ(outcome.guest_fault.vector,
+              GuestFault::Vector::kGeneralProtection);
+  }
+}
+
+TEST_P(EveryPagingMode, AccessedAndDirtyBitsAreSetAtEveryLevelThatHasThem) {
+  GuestTableBuilder& tables = Use(GetParam().mode);
+  Map(Gva(0x5000), kData);
+  ExpectHit(Gva(0x5000), Read(), kData);
+  const Level top = GetParam().mode == GuestMode::kFiveLevel   ? Level::k256T
+                    : GetParam().mode == GuestMode::kFourLevel ? Level::k512G
+                                                               : Level::k2M;
+  for (Level level = Level::k4K; level <= top; level = Above(level)) {
+    const uint64_t entry = tables.Entry(Gva(0x5000), level).value();
+    EXPECT_NE(entry & gpte::kAccessed, 0u) << level;
+    EXPECT_EQ(entry & gpte::kDirty, 0u) << level;
+  }
+  ExpectHit(Gva(0x5000), Write(), kData);
+  EXPECT_NE(tables.Entry(Gva(0x5000), Level::k4K).value() & gpte::kDirty, 0u);
+  if (GetParam().mode == GuestMode::kPae) {
+    const uint64_t pdpte = tables.Entry(Gva(0x5000), Level::k1G).value();
+    EXPECT_EQ(pdpte & (gpte::kAccessed | gpte::kDirty), 0u)
+        << "PDPTEs have no such bits";
+  }
+}
+
+TEST_P(EveryPagingMode, AnEmulatedStoreIntoATableChangesWhatItsEntryMaps) {
+  GuestTableBuilder& tables = Use(GetParam().mode);
+  for (uint64_t i = 0; i < 4; ++i) {
+    Map(Gva(i * kPageSize), kData + i * kPageSize);
+    ExpectHit(Gva(i * kPageSize), Write(), kData + i * kPageSize);
+  }
+  tables.SetStore(&vm_.tracked());
+  Map(Gva(0x1000), kData + 0x8000);
+  EXPECT_EQ(vm_.RmapLength(ToGfn(kData + 0x1000)), 0u);
+  EXPECT_EQ(vm_.RmapLength(ToGfn(kData)), 1u) << "its neighbours stay";
+  EXPECT_EQ(vm_.RmapLength(ToGfn(kData + 0x2000)), 1u);
+  ExpectHit(Gva(0x1000), Write(), kData + 0x8000);
+}
+
+TEST_P(EveryPagingMode, ALargePageIsReachedWhole) {
+  Use(GetParam().mode);
+  const bool short_entries = GetParam().mode == GuestMode::kTwoLevel;
+  const uint64_t bytes = short_entries ? 0x40'0000 : 0x20'0000;
+  Map(Gva(0x80'0000), kData, kAll, Level::k2M);
+  for (const uint64_t offset :
+       {uint64_t{0}, bytes / 2 - 1, bytes / 2, bytes - 1}) {
+    ExpectHit(Gva(0x80'0000 + offset), Write(), kData + offset);
+  }
+  ExpectFault(Gva(0x80'0000 + bytes), Write(), pf_error::kWrite);
+}
+
+TEST_P(EveryPagingMode, InvlpgOfAnyAddressOfALargePageDropsAllOfIt) {
+  GuestTableBuilder& tables = Use(GetParam().mode);
+  const bool short_entries = GetParam().mode == GuestMode::kTwoLevel;
+  const uint64_t last = (short_entries ? 0x40'0000 : 0x20'0000) - kPageSize;
+  Map(Gva(0x80'0000), kData, kAll, Level::k2M);
+  for (const uint64_t flushed : {uint64_t{0}, last}) {
+    ExpectHit(Gva(0x80'0000), Write(), kData);
+    ExpectHit(Gva(0x80'0000 + last), Write(), kData + last);
+    // With no trap: only INVLPG tells.
+    ASSERT_TRUE(tables.Unmap(Gva(0x80'0000), Level::k2M).ok());
+    cpu_->mmu().Invlpg(Gva(0x80'0000 + flushed));
+    ExpectFault(Gva(0x80'0000), Read(), 0);
+    ExpectFault(Gva(0x80'0000 + last), Read(), 0);
+    Map(Gva(0x80'0000), kData, kAll, Level::k2M);
+  }
+}
+
+// ---- 32-bit paging ----
+
+TEST_F(PagingModes, ADirectoryEntryOf4BytesMapsBothHalvesOf4MiB) {
+  GuestTableBuilder& tables = Use(GuestMode::kTwoLevel);
+  Map(Gva(0x0000), kData);
+  Map(Gva(0x20'0000), kData + 0x1000);
+  ExpectHit(Gva(0x0000), Write(), kData);
+  ExpectHit(Gva(0x20'0000), Write(), kData + 0x1000);
+  tables.SetStore(&vm_.tracked());
+  ASSERT_TRUE(tables.Unmap(Gva(0x0000), Level::k2M).ok());
+  ExpectFault(Gva(0x0000), Read(), 0);
+  ExpectFault(Gva(0x20'0000), Read(), 0);
+}
+
+TEST_F(PagingModes, WithoutPseBit7OfADirectoryEntryMeansNothing) {
+  Use(GuestMode::kTwoLevel);
+  Map(Gva(0x5000), kData);
+  ASSERT_TRUE(tables_
+                  ->SetEntry(Gva(0x5000), Level::k2M,
+                             tables_->Entry(Gva(0x5000), Level::k2M).value() |
+                                 gpte::kPageSize)
+                  .ok());
+  PagingRegisters registers = cpu_->mmu().registers();
+  registers.cr4 = 0;
+  ASSERT_TRUE(cpu_->mmu().SetRegisters(registers).ok());
+  ExpectHit(Gva(0x5000), Write(), kData);
+  // With it the entry is a page of 4 MiB, at an address that is not aligned to
+  // it.
+  CpuFeatures features;
+  features.pse36 = false;
+  ASSERT_TRUE(cpu_->mmu().SetFeatures(features).ok());
+  registers.cr4 = cr4::kPageSizeExtensions;
+  ASSERT_TRUE(cpu_->mmu().SetRegisters(registers).ok());
+  ExpectFault(Gva(0x5000), Write(),
+              pf_error::kPresent | pf_error::kReserved | pf_error::kWrite);
+}
+
+TEST_F(PagingModes, APageOf4MiBLiesAbove4GiBWithPse36Alone) {
+  vm_.AddSlot({.id = SlotId{1}, .base = Gfn(0x30'0000), .pages = 1024});
+  Use(GuestMode::kTwoLevel);
+  const Gpa high = ToGpa(Gfn(0x30'0000));
+  Map(Gva(0x80'0000), high, kAll, Level::k2M);
+  ExpectHit(Gva(0x80'3000), Write(), high + 0x3000);
+  CpuFeatures features;
+  features.pse36 = false;
+  ASSERT_TRUE(cpu_->mmu().SetFeatures(features).ok());
+  ExpectFault(Gva(0x80'3000), Write(),
+              pf_error::kPresent | pf_error::kReserved | pf_error::kWrite);
+}
+
+TEST_F(PagingModes, A32BitRootOutsideTheSlotsIsTold) {
+  PagingRegisters registers =
+      RegistersFor(GuestMode::kTwoLevel, ToGpa(Gfn(kPagesOfSlot + 1)));
+  ASSERT_TRUE(cpu_->mmu().SetRegisters(registers).ok());
+  const FaultOutcome outcome = cpu_->mmu().EnterGuest();
+  EXPECT_EQ(outcome.kind, Kind::kMemoryFault) << outcome;
+}
+
+// ---- PAE paging ----
+
+class PaePaging : public PagingModes {
+ protected:
+  PaePaging() {
+    Use(GuestMode::kPae);
+    Map(Gva(0x5000), kData);
+    registers_ = cpu_->mmu().registers();
+  }
+  Gpa PdpteAt(unsigned i) const { return tables_->root() + i * 8; }
+  // The status of a MOV to CR3, which must change nothing if it fails.
+  void ExpectCr3Refused(absl::StatusCode code, uint64_t cr3) {
+    ExpectHit(Gva(0x5000), Write(), kData);
+    const Pdptes before = cpu_->mmu().pdptes();
+    const PagingRegisters registers = cpu_->mmu().registers();
+    const absl::Status status = cpu_->mmu().WriteCr3(cr3);
+    EXPECT_EQ(status.code(), code) << status;
+    EXPECT_EQ(cpu_->mmu().pdptes(), before);
+    EXPECT_EQ(cpu_->mmu().registers(), registers);
+    EXPECT_TRUE(cpu_->Touch(Gva(0x5000), Write()).from_tlb);
+  }
+
+  PagingRegisters registers_;
+};
+
+TEST_F(PaePaging, APdpteWithAReservedBitRefusesTheLoad) {
+  const uint64_t good = tables_->Entry(Gva(0), Level::k1G).value();
+  EXPECT_EQ(cpu_->mmu().pdptes()[0], good);
+  for (const unsigned bit : {1u, 2u, 5u, 6u, 7u, 8u, 48u, 51u, 52u, 62u, 63u}) {
+    for (unsigned i = 0; i < 4; ++i) {
+      const uint64_t old =
+          tables_->Entry(Gva(uint64_t{i} << 30), Level::k1G).value();
+      HostStore(PdpteAt(i), old | uint64_t{1} << bit);
+      ExpectCr3Refused(absl::StatusCode::kInvalidArgument, registers_.cr3);
+      // One that is not present may hold anything.
+      HostStore(PdpteAt(i), uint64_t{1} << bit);
+      EXPECT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok());
+      HostStore(PdpteAt(i), old);
+      EXPECT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok());
+    }
+  }
+  for (const unsigned bit : {3u, 4u, 9u, 10u, 11u}) {
+    HostStore(PdpteAt(0), good | uint64_t{1} << bit);
+    EXPECT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok()) << bit;
+    ExpectHit(Gva(0x5000), Write(), kData);
+  }
+}
+
+TEST_F(PaePaging, PdptesOutsideTheSlotsAreNotFound) {
+  ExpectCr3Refused(absl::StatusCode::kNotFound,
+                   ToGpa(Gfn(kPagesOfSlot)).value());
+}
+
+TEST_F(PaePaging, PdptesThatTheHostIsTakingAwayAreUnavailable) {
+  const Hva hva = *vm_.memory().HvaOf(AddressSpace::kNormal, ToGpa(Gfn(2000)));
+  ASSERT_TRUE(vm_.mmu().InvalidateBegin({hva, kPageSize}).ok());
+  ExpectCr3Refused(absl::StatusCode::kUnavailable, ToGpa(Gfn(2000)).value());
+  ASSERT_TRUE(vm_.mmu().InvalidateEnd({hva, kPageSize}).ok());
+  EXPECT_TRUE(cpu_->mmu().WriteCr3(ToGpa(Gfn(2000)).value()).ok());
+  EXPECT_EQ(cpu_->mmu().pdptes(), Pdptes()) << "the page holds zeros";
+}
+
+TEST_F(PaePaging, EntriesThatChangeInMemoryCountFromTheNextLoadOn) {
+  ExpectHit(Gva(0x5000), Write(), kData);
+  for (const bool trapped : {false, true}) {
+    const uint64_t old = tables_->Entry(Gva(0), Level::k1G).value();
+    if (trapped) {
+      Store(PdpteAt(0), uint64_t{0});
+    } else {
+      HostStore(PdpteAt(0), uint64_t{0});
+    }
+    vm_.mmu().InvalidateAll(Strategy::kZapAll);
+    ExpectHit(Gva(0x5000), Write(), kData);
+    EXPECT_EQ(cpu_->mmu().pdptes()[0], old);
+    ASSERT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok());
+    EXPECT_EQ(cpu_->mmu().pdptes()[0], 0u);
+    ExpectFault(Gva(0x5000), Write(), pf_error::kWrite);
+    HostStore(PdpteAt(0), old);
+    ASSERT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok());
+  }
+}
+
+TEST_F(PaePaging, WhichRegisterWritesLoadThePdptes) {
+  const uint64_t old = tables_->Entry(Gva(0), Level::k1G).value();
+  const auto loads = [&](uint64_t cr0, uint64_t cr4, uint64_t cr3) {
+    EXPECT_TRUE(cpu_->mmu().SetRegisters(registers_).ok());
+    HostStore(PdpteAt(0), old);
+    EXPECT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok());
+    HostStore(PdpteAt(0), uint64_t{0});
+    PagingRegisters registers = registers_;
+    registers.cr0 ^= cr0;
+    registers.cr4 ^= cr4;
+    registers.cr3 ^= cr3;
+    EXPECT_TRUE(cpu_->mmu().SetRegisters(registers).ok());
+    return cpu_->mmu().pdptes()[0] == 0;
+  };
+  EXPECT_FALSE(loads(0, 0, 0));
+  EXPECT_FALSE(loads(cr0::kWriteProtect, 0, 0));
+  EXPECT_FALSE(loads(0, cr4::kSupervisorNoAccess, 0));
+  EXPECT_TRUE(loads(cr0::kCacheDisable, 0, 0));
+  EXPECT_TRUE(loads(cr0::kCacheDisable | cr0::kNotWriteThrough, 0, 0));
+  EXPECT_TRUE(loads(0, cr4::kPageSizeExtensions, 0));
+  EXPECT_TRUE(loads(0, cr4::kGlobalPages, 0));
+  EXPECT_TRUE(loads(0, cr4::kSupervisorNoExecute, 0));
+  EXPECT_TRUE(loads(0, 0, 0x8)) << "PWT: another value of CR3";
+  // From paging off.
+  EXPECT_TRUE(cpu_->mmu().SetRegisters({}).ok());
+  EXPECT_EQ(cpu_->mmu().pdptes(), Pdptes());
+  HostStore(PdpteAt(0), old);
+  EXPECT_TRUE(cpu_->mmu().SetRegisters(registers_).ok());
+  EXPECT_EQ(cpu_->mmu().pdptes()[0], old);
+}
+
+TEST_F(PaePaging, APdpteThatIsNotPresentIsTheGuestsFault) {
+  HostStore(PdpteAt(3), uint64_t{0});
+  ASSERT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok());
+  ExpectFault(Gva(0xc000'0000), Write(Privilege::kUser),
+              pf_error::kWrite | pf_error::kUser);
+  ExpectHit(Gva(0x5000), Write(), kData);
+}
+
+TEST_F(PaePaging, ADirectoryOutsideTheSlotsMattersToWhoNeedsItOnly) {
+  HostStore(PdpteAt(3), ToGpa(Gfn(kPagesOfSlot + 7)).value() | 1);
+  ASSERT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok());
+  ExpectHit(Gva(0x5000), Write(), kData);
+  const TouchResult touched = cpu_->Touch(Gva(0xc000'5000), Read());
+  ASSERT_TRUE(touched.EndedAs(Kind::kMemoryFault)) << touched;
+  EXPECT_EQ(touched.outcome.memory_fault_reason,
+            MemoryFaultReason::kTableOutsideSlots);
+  // Then a slot comes.
+  vm_.AddSlot({.id = SlotId{1}, .base = Gfn(kPagesOfSlot), .pages = 16});
+  HostStore(ToGpa(Gfn(kPagesOfSlot + 7)), kData.value() | 0xe7);
+  ExpectHit(Gva(0xc000'5000), Write(), kData + 0x5000);
+  ExpectHit(Gva(0x5000), Write(), kData);
+  // And goes.
+  vm_.DeleteSlot(AddressSpace::kNormal, SlotId{1});
+  EXPECT_TRUE(
+      cpu_->Touch(Gva(0xc000'5000), Read()).EndedAs(Kind::kMemoryFault));
+  ExpectHit(Gva(0x5000), Write(), kData);
+}
+
+TEST_F(PaePaging, OneDirectoryMayServeSeveralPdptes) {
+  HostStore(PdpteAt(1), tables_->Entry(Gva(0), Level::k1G).value());
+  ASSERT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok());
+  ExpectHit(Gva(0x5000), Write(), kData);
+  ExpectHit(Gva(0x4000'5000), Write(), kData);
+  EXPECT_EQ(vm_.RmapLength(ToGfn(kData)), 1u) << "by one shadow page";
+}
+
+TEST_F(PaePaging, TheWalkingCpusRootIsBelow4GiBAndInStep) {
+  ExpectHit(Gva(0x5000), Write(), kData);
+  const HardwareState state = cpu_->mmu().HardwareState();
+  EXPECT_EQ(state.root.value() >> 32, 0u);
+  EXPECT_EQ(state.root.value() % 32, 0u);
+  EXPECT_EQ(state.efer, efer::kNoExecuteEnable);
+  const auto* entries =
+      static_cast<const uint64_t*>(vm_.host().PointerToTable(state.root));
+  for (unsigned i = 0; i < 4; ++i) EXPECT_EQ(entries[i] & 0xfff, 1u) << i;
+  HostStore(PdpteAt(2), uint64_t{0});
+  ASSERT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok());
+  ExpectHit(Gva(0x5000), Write(), kData);
+  EXPECT_EQ(entries[2], 0u);
+}
+
+// ---- From mode to mode ----
+
+TEST_F(PagingModes, AGuestThatGoesThroughEveryModeFindsItsMemoryInEach) {
+  const GfnRange kPlace[] = {
+      {Gfn(16), 32}, {Gfn(48), 32}, {Gfn(80), 32}, {Gfn(112), 32}};
+  const GuestMode kTour[] = {GuestMode::kTwoLevel, GuestMode::kPae,
+                             GuestMode::kFourLevel, GuestMode::kFiveLevel};
+  std::array<GuestTableBuilder*, 4> tables = {};
+  for (unsigned i = 0; i < 4; ++i) {
+    tables[i] = &vm_.UseTables(*cpu_, kPlace[i], kTour[i]);
+    ASSERT_TRUE(tables[i]
+                    ->Map(Gva(0x5000), kData + i * kPageSize, Level::k4K, kAll)
+                    .ok());
+  }
+  for (int round = 0; round < 3; ++round) {
+    for (unsigned i = 0; i < 4; ++i) {
+      ASSERT_TRUE(cpu_->mmu().SetRegisters({}).ok());
+      ExpectHit(Gva(kData.value() + 0x7000), Write(), kData + 0x7000);
+      ASSERT_TRUE(cpu_->mmu()
+                      .SetRegisters(RegistersFor(kTour[i], tables[i]->root()))
+                      .ok());
+      ExpectHit(Gva(0x5123), Write(Privilege::kUser),
+                kData + i * kPageSize + 0x123);
+      EXPECT_EQ(vm_.Violations(), "");
+    }
+  }
+}
+
+TEST_F(PagingModes, OneFrameMayBeATableOfEveryMode) {
+  // Entry 2 of a table of 4-byte entries is the lower half of entry 1 of one of
+  // 8-byte entries; what each makes of it is its own.
+  const Gfn table(200);
+  HostStore(ToGpa(table) + 8, kData.value() | 0x67);
+  for (const GuestMode mode : {GuestMode::kTwoLevel, GuestMode::kPae,
+                               GuestMode::kFourLevel, GuestMode::kFiveLevel}) {
+    const GfnRange place{Gfn(16 + 32 * static_cast<uint64_t>(mode)), 32};
+    GuestTableBuilder& tables = vm_.UseTables(*cpu_, place, mode);
+    ASSERT_TRUE(tables.SetTable(Gva(0), Level::k2M, table).ok());
+    const uint64_t index = mode == GuestMode::kTwoLevel ? 2 : 1;
+    ExpectHit(Gva(index * kPageSize), Write(), kData);
+  }
+  EXPECT_EQ(vm_.RmapLength(ToGfn(kData)), 3u)
+      << "four and five levels share a page";
+  Store(ToGpa(table) + 8, uint32_t{0});
+  EXPECT_EQ(vm_.RmapLength(ToGfn(kData)), 0u);
+}
+
+}  // namespace
+}  // namespace shadowmmu::testing
