@@ -6,6 +6,7 @@
 #include "src/mmu/make_room.h"
 #include "src/mmu/map.h"
 #include "src/mmu/roots.h"
+#include "src/mmu/write_track.h"
 
 namespace shadowmmu {
 namespace {
@@ -23,12 +24,19 @@ std::optional<FaultOutcome> Walk(Vm& vm, VcpuState& vcpu,
                             .memory = vm.memory,
                             .space = vcpu.space,
                             .mode = vcpu.paging};
+  const auto walk_once = [&] {
+    std::optional<FaultOutcome> bad = WalkGuest(context, gva, access, walk);
+    if (walk->upper_half_set) {
+      NoteWalkerStores(vm, vcpu.paging.format, *walk, gva);
+    }
+    return bad;
+  };
   const uint64_t sequence = vm.memory.sequence();
-  std::optional<FaultOutcome> bad = WalkGuest(context, gva, access, walk);
+  std::optional<FaultOutcome> bad = walk_once();
   if (!bad || !walk->refused) return bad;
   const GuestWalk::Refusal refused = *walk->refused;
   if (vm.host.Resolve(refused.hva, refused.type).ok()) {
-    bad = WalkGuest(context, gva, access, walk);
+    bad = walk_once();
     if (!bad || !walk->refused) return bad;
   }
   // While the range is being changed, a refusal is not the last word.

@@ -163,7 +163,10 @@ std::optional<FaultOutcome> Walker::SetBitsAt(Level level, bool* lost) {
                    AccessType::kWrite);
   }
   *lost = !exchanged;
-  if (exchanged) step.gpte = wanted;
+  if (exchanged) {
+    step.gpte = wanted;
+    if (step.hva.value() % sizeof(uint64_t) != 0) walk_.upper_half_set = true;
+  }
   return std::nullopt;
 }
 
@@ -172,6 +175,7 @@ std::optional<FaultOutcome> Walker::SetBitsAt(Level level, bool* lost) {
 std::optional<FaultOutcome> WalkGuest(const WalkContext& context, Gva gva,
                                       const Access& access, GuestWalk* walk) {
   walk->refused.reset();
+  walk->upper_half_set = false;
   if (context.mode.format.off()) {
     walk->levels = 0;
     walk->leaf = Level::k2M;  // the largest that PAE tables map

@@ -60,6 +60,9 @@ struct GuestWalk {
     AccessType type = AccessType::kRead;
   };
   std::optional<Refusal> refused;
+  // A or D was set in the upper half of what is an entry of 8 bytes to others:
+  // see NoteWalkerStores (write_track.h).
+  bool upper_half_set = false;
 
   const WalkStep& At(Level level) const { return step[ToInt(level)]; }
 };

@@ -50,14 +50,16 @@ bool IsShadowed(Vm& vm, Gfn gfn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
 }
 
 // The guest's bytes at `gpa` changed: drops every spte made from the entries
-// that they touch.
-void DropStale(Vm& vm, Gpa gpa, size_t bytes)
+// that they touch, in the pages for whose role `changed` holds.
+template <typename Changed>
+void DropStaleIn(Vm& vm, Gpa gpa, size_t bytes, Changed changed)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   FlushObligation flush;
   vm.pages.ForEachShadowing(ToGfn(gpa), [&](TableIndex table) {
     vm.lock.AssertHeld();
-    const EntryRange made =
-        EntriesMadeFrom(vm.arena.Page(table).role, PageOffset(gpa), bytes);
+    const PageRole role = vm.arena.Page(table).role;
+    if (!changed(role)) return;
+    const EntryRange made = EntriesMadeFrom(role, PageOffset(gpa), bytes);
     if (made.first == made.end) return;
     std::array<SpteRef, kEntriesPerTable> refs;
     for (unsigned i = made.first; i < made.end; ++i)
@@ -66,6 +68,11 @@ void DropStale(Vm& vm, Gpa gpa, size_t bytes)
              flush);
   });
   flush.Pay(vm);
+}
+
+void DropStale(Vm& vm, Gpa gpa, size_t bytes)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  DropStaleIn(vm, gpa, bytes, [](PageRole) { return true; });
 }
 
 // A store within one page.
@@ -162,6 +169,21 @@ absl::StatusOr<GuestExchange> CompareExchangeGuest(Vm& vm, AddressSpace space,
     if (expected != desired) DropStale(vm, gpa, size);
   }
   return result;
+}
+
+void NoteWalkerStores(Vm& vm, const GuestFormat& format, const GuestWalk& walk,
+                      Gva gva) {
+  const VmLock held(vm);
+  for (Level level = format.root_level();; level = Below(level)) {
+    const Gpa entry =
+        ToGpa(walk.At(level).table) + format.OffsetOfEntry(gva, level);
+    if (entry.value() % sizeof(uint64_t) != 0) {
+      DropStaleIn(vm, entry, format.entry_bytes(), [](PageRole role) {
+        return role.rules().layout() != EntryLayout::k32Bit;
+      });
+    }
+    if (level == walk.leaf) break;
+  }
 }
 
 }  // namespace shadowmmu

@@ -7,6 +7,11 @@
 //  2. A store that changes nothing drops nothing.
 //  3. Obsolete pages count: a vCPU may still be running on them.
 //
+//  4. So do the accessed and dirty bits that a walk sets, where they are more
+//     than such bits to somebody: in the upper half of an entry of 8 bytes,
+//     because the frame is a table of 4-byte entries to this vCPU, and one of
+//     8-byte entries to another.
+//
 // Locking: takes the MMU lock.
 
 #ifndef SHADOWMMU_MMU_WRITE_TRACK_H_
@@ -19,6 +24,7 @@
 #include "absl/status/statusor.h"
 #include "shadowmmu/address.h"
 #include "shadowmmu/fault.h"
+#include "src/mmu/guest_walk.h"
 #include "src/mmu/vm.h"
 
 namespace shadowmmu {
@@ -34,6 +40,10 @@ absl::StatusOr<GuestExchange> CompareExchangeGuest(Vm& vm, AddressSpace space,
                                                    uint64_t expected,
                                                    uint64_t desired)
     ABSL_LOCKS_EXCLUDED(vm.lock);
+
+// After a walk of 4-byte entries that set bits (GuestWalk::upper_half_set).
+void NoteWalkerStores(Vm& vm, const GuestFormat& format, const GuestWalk& walk,
+                      Gva gva) ABSL_LOCKS_EXCLUDED(vm.lock);
 
 }  // namespace shadowmmu
 

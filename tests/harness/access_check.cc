@@ -46,6 +46,8 @@ AccessCheck::Case AccessCheck::Begin(uint32_t vcpu, Gva gva,
   c.roots = world_->RootTables(model);
   c.cr3_outside = IsRootOutside(model, c.roots);
   world_->taint().NoteWalk(model.space, c.truth.tables());
+  // It may enter the guest, with all that its root names.
+  world_->taint().NoteWalk(model.space, c.roots);
   return c;
 }
 
