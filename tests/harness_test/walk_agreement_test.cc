@@ -1,7 +1,8 @@
 // The CPU model and the oracle were written apart from each other, one for
-// shadow tables and one for guest tables. In four-level paging the rules are
-// the same, so on the same memory they must agree: on each outcome, error code,
-// address, and on the accessed and dirty bits of an access that goes through.
+// shadow tables and one for guest tables. With PAE, four and five levels the
+// rules are the same, so on the same memory they must agree: on each outcome,
+// error code, address, and on the accessed and dirty bits of an access that
+// goes through.
 
 #include <gtest/gtest.h>
 
@@ -21,6 +22,8 @@ constexpr uint32_t kPages = 6;
 constexpr unsigned kPhysicalBits = 40;
 constexpr std::array<unsigned, 3> kIndices = {0, 1, 511};
 constexpr Gpa kRoot{0};
+// Of PAE paging, between the entries that the tables use.
+constexpr Gpa kPdptes{0x800};
 
 // Shows the frames of a host as physical memory from 0 on, all of it tables.
 class FlatMemory : public PhysicalMemory {
@@ -44,10 +47,8 @@ class WalkAgreementTest : public ::testing::Test {
     slot.pages = kPages;
     memory_.AddSlot(slot);
     registers_.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
-    registers_.cr3 = kRoot.value();
     registers_.cr4 = cr4::kPhysicalAddressExtension;
-    registers_.efer =
-        efer::kLongModeEnable | efer::kLongModeActive | efer::kNoExecuteEnable;
+    registers_.efer = efer::kNoExecuteEnable;
   }
 
   uint64_t Below(uint64_t bound) { return random_() % bound; }
@@ -63,6 +64,7 @@ class WalkAgreementTest : public ::testing::Test {
     if (OneIn(16)) entry |= 0x80;
     if (OneIn(8)) entry |= uint64_t{1} << 63;
     if (OneIn(24)) entry |= uint64_t{1} << (40 + Below(23));
+    if (OneIn(4)) entry |= Below(16) << 59;  // a key, or reserved
     return entry;
   }
   void FillTables() {
@@ -74,13 +76,47 @@ class WalkAgreementTest : public ::testing::Test {
       }
     }
   }
+  bool five_levels() const { return (registers_.cr4 & cr4::kFiveLevels) != 0; }
+  bool long_mode() const {
+    return (registers_.efer & efer::kLongModeActive) != 0;
+  }
+  // Another mode; bits of the control registers turned round.
+  void ChangeRegisters() {
+    constexpr uint64_t kLong = efer::kLongModeEnable | efer::kLongModeActive;
+    const uint64_t mode = Below(3);  // PAE, four levels, five
+    registers_.efer &= ~kLong;
+    registers_.cr4 &= ~cr4::kFiveLevels;
+    if (mode != 0) registers_.efer |= kLong;
+    if (mode == 2) registers_.cr4 |= cr4::kFiveLevels;
+    registers_.cr3 = (mode == 0 ? kPdptes : kRoot).value();
+    if (OneIn(4)) registers_.efer ^= efer::kNoExecuteEnable;
+    if (OneIn(4)) registers_.cr0 ^= cr0::kWriteProtect;
+    for (const uint64_t bit :
+         {cr4::kSupervisorNoExecute, cr4::kSupervisorNoAccess,
+          cr4::kProtectionKeys}) {
+      if (OneIn(3)) registers_.cr4 ^= bit;
+    }
+  }
+  // Legal ones, in memory too, where the CPU model reads them.
+  Pdptes FillPdptes() {
+    Pdptes pdptes = {};
+    for (unsigned i = 0; i < pdptes.size(); ++i) {
+      pdptes[i] = Below(kPages) << kPageShift | (random_() & 0xe18);
+      if (!OneIn(8)) pdptes[i] |= 1;
+      EXPECT_TRUE(
+          memory_.Write64(AddressSpace::kNormal, kPdptes + i * 8, pdptes[i]));
+    }
+    return pdptes;
+  }
   Gva RandomGva() {
     uint64_t gva = Below(kPageSize);
-    for (unsigned shift : {12u, 21u, 30u, 39u}) {
+    for (unsigned shift : {12u, 21u, 30u, 39u, 48u}) {
+      if (shift == 48 && !five_levels()) break;
       gva |= uint64_t{kIndices[Below(kIndices.size())]} << shift;
     }
-    const bool high = ((gva >> 47) & 1) != 0;
-    if (high != OneIn(32)) gva |= uint64_t{0xffff} << 48;
+    const unsigned top = five_levels() ? 56 : 47;
+    const bool high = ((gva >> top) & 1) != 0;
+    if (high != OneIn(32)) gva |= ~uint64_t{0} << (top + 1);
     return Gva(gva);
   }
   Access RandomAccess() {
@@ -89,6 +125,8 @@ class WalkAgreementTest : public ::testing::Test {
                              AccessType::kFetch}[Below(3)];
     access.privilege = OneIn(2) ? Privilege::kUser : Privilege::kSupervisor;
     access.implicit = OneIn(8) ? Implicit::kYes : Implicit::kNo;
+    access.eflags_ac = OneIn(2);
+    access.pkru = OneIn(2) ? 0 : static_cast<uint32_t>(random_() & random_());
     return access;
   }
 
@@ -136,41 +174,53 @@ class WalkAgreementTest : public ::testing::Test {
 };
 
 TEST_F(WalkAgreementTest, TheCpuModelAndTheOracleAgreeOnRandomTables) {
-  constexpr int kRounds = 20'000;
-  EntryFormat format;
+  constexpr int kRounds = 60'000;
+  EntryFormat format = host_.Format();
   format.physical_bits = kPhysicalBits;
   std::map<OracleResult::Kind, int> seen;
+  int denied_smap = 0;
+  int denied_key = 0;
   for (int round = 0; round < kRounds; ++round) {
     FillTables();
-    if (OneIn(4)) registers_.efer ^= efer::kNoExecuteEnable;
-    if (OneIn(4)) registers_.cr0 ^= cr0::kWriteProtect;
+    ChangeRegisters();
+    const Pdptes pdptes = FillPdptes();
     CpuModel cpu(&flat_, format);
-    ASSERT_EQ(cpu.Load({Hpa(kRoot.value()), registers_.cr0, registers_.cr4,
+    ASSERT_EQ(cpu.Load({Hpa(registers_.cr3), registers_.cr0, registers_.cr4,
                         registers_.efer}),
               "");
     const Gva gva = RandomGva();
     const Access access = RandomAccess();
-    const OracleResult expected = oracle_.Translate(
-        {.registers = registers_}, AddressSpace::kNormal, gva, access);
+    OracleCpu guest{.registers = registers_};
+    if (!long_mode()) guest.pdptes = pdptes;
+    const OracleResult expected =
+        oracle_.Translate(guest, AddressSpace::kNormal, gva, access);
+    const bool granted = expected.kind == OracleResult::Kind::kTranslated;
+    if (expected.kind != OracleResult::Kind::kTableOutsideSlots) {
+      EXPECT_EQ(cpu.Grants(gva, access), granted);
+    }
     std::map<Gpa, uint64_t> after = Snapshot();
     for (const EntryUpdate& update : expected.updates) {
       after[update.entry] |= update.bits;
     }
     const CpuResult actual = cpu.Access(gva, access);
     SCOPED_TRACE(::testing::Message()
-                 << "round " << round << ", " << gva << ": oracle " << expected
-                 << ", CPU " << actual);
+                 << "round " << round << ", " << gva << ", " << access
+                 << ": oracle " << expected << ", CPU " << actual);
     Compare(expected, actual);
     if (actual.hit()) {
       EXPECT_EQ(Snapshot(), after);
     }
     if (HasFailure()) return;
     ++seen[expected.kind];
+    if (expected.denied.smap) ++denied_smap;
+    if (expected.denied.key) ++denied_key;
   }
   // An agreement about nothing would prove nothing.
   EXPECT_GT(seen[OracleResult::Kind::kTranslated], kRounds / 10);
   EXPECT_GT(seen[OracleResult::Kind::kGuestFault], kRounds / 10);
   EXPECT_GT(seen[OracleResult::Kind::kTableOutsideSlots], kRounds / 200);
+  EXPECT_GT(denied_smap, kRounds / 200);
+  EXPECT_GT(denied_key, kRounds / 200);
 }
 
 }  // namespace
