@@ -12,10 +12,10 @@ namespace shadowmmu::bench {
 ShadowMap::ShadowMap(const Layout* layout, BenchVm* vm)
     : layout_(*layout), bench_(*vm), vm_(vm->vm()) {
   for (Level level = Level::k4K; level <= kRootLevel; level = Above(level)) {
-    role_[ToInt(level)] = PageRole(
-        level, AddressSpace::kNormal, layout_.kind(), Rights::All(),
-        GuestRules(EntryLayout::kLong,
-                   GuestRules::kNoExecute | GuestRules::kLargePages));
+    role_[ToInt(level)] =
+        PageRole(level, AddressSpace::kNormal, layout_.kind(), Rights::All(),
+                 GuestRules(EntryLayout::kLong,
+                            GuestRules::kNoExecute | GuestRules::kLargePages));
   }
 }
 
@@ -82,8 +82,8 @@ void ShadowMap::Add(const Layout::Entry& entry) {
   table = Child<kind, Level::k2M>(table, entry, flush);
   table = Child<kind, Level::k4K>(table, entry, flush);
   const Spte spte =
-      vm_.format.Leaf(kFirstPfn + entry.gfn, Level::k4K, Rights::All(), /*key=*/0,
-                      MemoryType::kWriteBack, Dirty::kYes);
+      vm_.format.Leaf(kFirstPfn + entry.gfn, Level::k4K, Rights::All(),
+                      /*key=*/0, MemoryType::kWriteBack, Dirty::kYes);
   SetLeaf(vm_, SpteRef(table, IndexAt(entry.gva(), Level::k4K)), spte,
           Gfn(entry.gfn), flush);
   flush.Pay(vm_);

@@ -59,7 +59,7 @@ absl::StatusOr<Pdptes> PdptesAfter(Vm& vm, const VcpuState& vcpu,
   }
   absl::StatusOr<Pdptes> pdptes = FetchPdptes(vm, vcpu.space, registers.cr3);
   if (!pdptes.ok()) return pdptes;
-  const absl::Status good = CheckPdptes(*pdptes, vm.config.guest_physical_bits);
+  absl::Status good = CheckPdptes(*pdptes, vm.config.guest_physical_bits);
   if (!good.ok()) return good;
   return pdptes;
 }
@@ -107,7 +107,7 @@ absl::Status CheckBacked(const CpuFeatures& features,
 absl::Status LoadRegisters(Vm& vm, VcpuState& vcpu,
                            const PagingRegisters& registers,
                            Cr3Written written) {
-  const absl::Status good =
+  absl::Status good =
       CheckRegisters(registers, vcpu.features, vm.config.guest_physical_bits);
   if (!good.ok()) return good;
   const absl::StatusOr<Pdptes> pdptes =

@@ -62,8 +62,9 @@ void DropStaleIn(Vm& vm, Gpa gpa, size_t bytes, Changed changed)
     const EntryRange made = EntriesMadeFrom(role, PageOffset(gpa), bytes);
     if (made.first == made.end) return;
     std::array<SpteRef, kEntriesPerTable> refs;
-    for (unsigned i = made.first; i < made.end; ++i)
+    for (unsigned i = made.first; i < made.end; ++i) {
       refs[i] = SpteRef(table, i);
+    }
     DropRefs(vm, std::span(refs).subspan(made.first, made.end - made.first),
              flush);
   });
