@@ -69,13 +69,12 @@ void Follow(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock) {
   const PagingMode before = vcpu.paging;
   vcpu.paging = PagingModeOf(vcpu.registers, vcpu.pdptes, vcpu.features,
                              vm.config.guest_physical_bits);
+  vcpu.requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
+  MutexLock held(&vm.lock);  // the audit looks at the root and its address
   const Hpa root = vcpu.hardware.root;
   vcpu.hardware = HardwareStateFor(vcpu.paging, vm.entry_format);
   vcpu.hardware.root = root;
-  vcpu.requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
-  if (SameTables(before, vcpu.paging)) return;
-  MutexLock held(&vm.lock);
-  ReleaseRoot(vm, vcpu);
+  if (!SameTables(before, vcpu.paging)) ReleaseRoot(vm, vcpu);
 }
 
 // What the walking CPU has not, the guest's cannot have.
