@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <thread>
@@ -47,14 +48,21 @@ class Rng {
   uint64_t state_;
 };
 
+using Modes = std::array<GuestMode, kVcpus>;
+constexpr Modes kAllAlike = {GuestMode::kFourLevel, GuestMode::kFourLevel,
+                             GuestMode::kFourLevel};
+constexpr Modes kAllOthers = {GuestMode::kTwoLevel, GuestMode::kPae,
+                              GuestMode::kFiveLevel};
+
 class BusyVm : public ::testing::Test {
  protected:
-  BusyVm() : vm_(SmallVm::Options{.table_capacity = 128}) {
+  explicit BusyVm(const Modes& modes = kAllAlike)
+      : vm_(SmallVm::Options{.table_capacity = 128}), modes_(modes) {
     main_ = vm_.AddSlot({.id = SlotId{0}, .base = Gfn(0), .pages = 4096});
     extra_ = vm_.AddSlot(kGuestSlot);
     for (unsigned v = 0; v < kVcpus; ++v) {
-      GuestTableBuilder& tables =
-          vm_.UseTables(vm_.AddVcpu(), {Gfn(16 + uint64_t{v} * 100), 100});
+      GuestTableBuilder& tables = vm_.UseTables(
+          vm_.AddVcpu(), {Gfn(16 + uint64_t{v} * 100), 100}, modes_[v]);
       for (uint64_t i = 0; i < kPages; ++i) {
         EXPECT_TRUE(tables.Map(At(i), Target(i), Level::k4K, kAll).ok());
       }
@@ -82,9 +90,15 @@ class BusyVm : public ::testing::Test {
         const uint64_t gpte =
             Target(rng.Below(kPages)).value() | gpte::kPresent | kAll;
         cpu.mmu().GuestWrite(
-            entry, std::as_bytes(std::span<const uint64_t, 1>(&gpte, 1)));
+            entry, std::as_bytes(std::span<const uint64_t, 1>(&gpte, 1))
+                       .first(modes_[v] == GuestMode::kTwoLevel ? 4 : 8));
         cpu.mmu().Invlpg(At(page));
         continue;
+      }
+      if (rng.Below(32) == 0) {
+        PagingRegisters registers = cpu.mmu().registers();
+        registers.cr0 ^= cr0::kWriteProtect;
+        ASSERT_TRUE(cpu.mmu().SetRegisters(registers).ok());
       }
       const TouchResult touched =
           cpu.Touch(At(page), rng.Below(2) == 0 ? Read() : Write());
@@ -103,14 +117,18 @@ class BusyVm : public ::testing::Test {
     }
   }
 
+  // Host, slots and invalidations meet what the vCPUs do.
+  void RunEverything();
+
   SmallVm vm_;
+  const Modes modes_;
   SlotSpec main_, extra_;
   std::vector<GuestTableBuilder*> tables_;
   std::vector<std::vector<uint64_t>> entry_of_;
   std::atomic<uint64_t> hits_{0};
 };
 
-TEST_F(BusyVm, StaysSoundWhileVcpusHostSlotsAndInvalidationsMeet) {
+void BusyVm::RunEverything() {
   FindEntries();
   std::atomic<bool> done{false};
   std::vector<std::thread> vcpus;
@@ -171,6 +189,19 @@ TEST_F(BusyVm, StaysSoundWhileVcpusHostSlotsAndInvalidationsMeet) {
 
   EXPECT_GT(hits_.load(), 1000u) << "the guest got nowhere";
   EXPECT_EQ(vm_.Violations(), "");
+}
+
+TEST_F(BusyVm, StaysSoundWhileVcpusHostSlotsAndInvalidationsMeet) {
+  RunEverything();
+}
+
+class BusyVmOfOtherModes : public BusyVm {
+ protected:
+  BusyVmOfOtherModes() : BusyVm(kAllOthers) {}
+};
+
+TEST_F(BusyVmOfOtherModes, StaysSoundWhileVcpusHostAndInvalidationsMeet) {
+  RunEverything();
 }
 
 // Bug 29 of VirtualBox's: a slot goes while vCPUs are in guest mode, and only
