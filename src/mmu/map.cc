@@ -90,11 +90,13 @@ TableIndex Mapper::Descend(SpteRef ref, FlushObligation& flush) {
   const bool indirect = walk_.levels != 0 && level > walk_.leaf;
   const Gfn gfn =
       indirect ? walk_.At(Below(level)).table : AlignDown(walk_.gfn, level);
+  const bool clean =
+      walk_.dirty == Dirty::kNo && !vcpu_.paging.permissions.write_protect;
   const PageRole role =
       indirect ? parent.IndirectChild(
                      walk_.At(level).through,
                      QuadrantOf(parent.rules(), target_.gva, Below(level)))
-               : parent.DirectChild(GuestRights(), walk_.key);
+               : parent.DirectChild(GuestRights(), walk_.key, clean);
   return EnsureChild(vm_, ref, gfn, role, flush);
 }
 

@@ -36,6 +36,7 @@ std::ostream& operator<<(std::ostream& os, PageRole role) {
     os << ", quadrant " << role.quadrant();
   }
   if (role.key() != 0) os << ", key " << role.key();
+  if (role.clean()) os << ", clean";
   return os;
 }
 

@@ -11,9 +11,12 @@
 //     (each of its entries becomes two of 2 MiB), a page table two.
 //  4. A direct page below a large guest page has the protection key of that
 //     page; every other page has 0.
+//  5. With CR0.WP clear a direct page below a large guest page whose D bit is
+//     clear is another than one where it is set: in that one there may be
+//     fix-ups left, which are writable (permission.h).
 //
-//   bit  0     2 3      4        5    7 8   16 17     18 19 22
-//       | level | space | direct | rights | rules | quadrant | key | (room)
+//   bit  0     2 3      4        5    7 8   16 17     18 19 22 23
+//       | level | space | direct | rights | rules | quadrant | key | clean |
 //
 // Thread safety: values.
 
@@ -94,6 +97,7 @@ class PageRole {
   }
   constexpr unsigned quadrant() const { return bits_ >> 17 & 3; }
   constexpr unsigned key() const { return bits_ >> 19 & 15; }
+  constexpr bool clean() const { return (bits_ >> 23 & 1) != 0; }
   // The CPU reads the page as one of PAE paging.
   constexpr bool pae() const { return rules().layout() != EntryLayout::kLong; }
 
@@ -102,8 +106,10 @@ class PageRole {
   constexpr PageRole IndirectChild(Rights rights, unsigned quadrant) const {
     return Child(PageKind::kIndirect, rights, quadrant << 17);
   }
-  constexpr PageRole DirectChild(Rights rights, unsigned key) const {
-    return Child(PageKind::kDirect, rights, key << 19);
+  constexpr PageRole DirectChild(Rights rights, unsigned key,
+                                 bool clean = false) const {
+    return Child(PageKind::kDirect, rights,
+                 key << 19 | (clean ? uint32_t{1} << 23 : 0));
   }
 
   friend constexpr bool operator==(PageRole, PageRole) = default;
