@@ -247,6 +247,7 @@ TEST_F(AuditBreakPages, Invariant10EveryLossOfRightsOrOfTheTargetIsOwed) {
   EXPECT_TRUE(owes(full.bits() | pte::kNoExecute));
   EXPECT_TRUE(owes(full.bits() ^ uint64_t{1} << 20)) << "another frame";
   EXPECT_TRUE(owes(full.bits() | pte::kWriteThrough | pte::kCacheDisable));
+  EXPECT_TRUE(owes(full.bits() | uint64_t{3} << pte::kKeyShift));
   EXPECT_FALSE(owes(full.bits()));
 }
 

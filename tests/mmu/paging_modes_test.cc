@@ -240,6 +240,24 @@ TEST_F(PagingModes, A32BitRootOutsideTheSlotsIsTold) {
   EXPECT_EQ(outcome.kind, Kind::kMemoryFault) << outcome;
 }
 
+// ---- Long mode ----
+
+TEST_F(PagingModes, APageOf1GiBTakesTheFeature) {
+  for (const GuestMode mode : {GuestMode::kFourLevel, GuestMode::kFiveLevel}) {
+    Use(mode);
+    Map(Gva(0x4000'0000), Gpa(0), kAll, Level::k1G);
+    ASSERT_TRUE(cpu_->mmu().SetFeatures(CpuFeatures()).ok());
+    const Gva gva(0x4000'0000 + kData.value());
+    ExpectHit(gva, Write(), kData);
+    CpuFeatures features;
+    features.one_gib_pages = false;
+    ASSERT_TRUE(cpu_->mmu().SetFeatures(features).ok());
+    ExpectFault(gva, Read(), pf_error::kPresent | pf_error::kReserved);
+    ASSERT_TRUE(cpu_->mmu().SetFeatures(CpuFeatures()).ok());
+    ExpectHit(gva, Write(), kData);
+  }
+}
+
 // ---- PAE paging ----
 
 class PaePaging : public PagingModes {
