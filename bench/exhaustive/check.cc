@@ -210,7 +210,7 @@ bool Checker::MayBeLetThrough(const Access& a,
 // Of an allowed access.
 bool Checker::TakesFixUp(size_t access, const OracleResult& walk) const {
   testing::OracleCpu protecting = cpu_;
-  protecting.registers.cr0 |= cr0::kWriteProtect;
+  protecting.registers.cr0 |= cr0::kWp;
   return accesses_[access].type == AccessType::kWrite &&
          !Oracle::Allows(protecting, walk, accesses_[access]);
 }

@@ -229,19 +229,18 @@ void World::MakeTables() {
 // ---- Registers ----
 
 PagingRegisters World::RegistersFor(const RegisterSet& registers) const {
-  PagingRegisters r{.cr0 = cr0::kProtection | cr0::kPaging,
-                    .cr3 = root_.value()};
-  if (registers.write_protect) r.cr0 |= cr0::kWriteProtect;
-  if (registers.no_execute) r.efer |= efer::kNoExecuteEnable;
-  if (registers.smep) r.cr4 |= cr4::kSupervisorNoExecute;
-  if (registers.smap) r.cr4 |= cr4::kSupervisorNoAccess;
-  if (registers.keys) r.cr4 |= cr4::kProtectionKeys;
-  if (registers.pse) r.cr4 |= cr4::kPageSizeExtensions;
-  if (mode_ != GuestMode::kTwoLevel) r.cr4 |= cr4::kPhysicalAddressExtension;
+  PagingRegisters r{.cr0 = cr0::kPe | cr0::kPg, .cr3 = root_.value()};
+  if (registers.write_protect) r.cr0 |= cr0::kWp;
+  if (registers.no_execute) r.efer |= efer::kNxe;
+  if (registers.smep) r.cr4 |= cr4::kSmep;
+  if (registers.smap) r.cr4 |= cr4::kSmap;
+  if (registers.keys) r.cr4 |= cr4::kPke;
+  if (registers.pse) r.cr4 |= cr4::kPse;
+  if (mode_ != GuestMode::kTwoLevel) r.cr4 |= cr4::kPae;
   if (IsLongMode(mode_)) {
-    r.efer |= efer::kLongModeEnable | efer::kLongModeActive;
+    r.efer |= efer::kLme | efer::kLma;
   }
-  if (mode_ == GuestMode::kFiveLevel) r.cr4 |= cr4::kFiveLevels;
+  if (mode_ == GuestMode::kFiveLevel) r.cr4 |= cr4::kLa57;
   return r;
 }
 

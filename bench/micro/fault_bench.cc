@@ -103,12 +103,11 @@ void RunIndirect(benchmark::State& state, uint64_t aliases, uint64_t gfns,
   vm.AddSlot(layout.slots()[0]);
   vm.AddSlot(tables.slot());
   VcpuMmu& vcpu = vm.AddVcpu();
-  const absl::Status four_levels = vcpu.SetRegisters(
-      {.cr0 = cr0::kProtection | cr0::kWriteProtect | cr0::kPaging,
-       .cr3 = tables.root().value(),
-       .cr4 = cr4::kPhysicalAddressExtension,
-       .efer = efer::kLongModeEnable | efer::kLongModeActive |
-               efer::kNoExecuteEnable});
+  const absl::Status four_levels =
+      vcpu.SetRegisters({.cr0 = cr0::kPe | cr0::kWp | cr0::kPg,
+                         .cr3 = tables.root().value(),
+                         .cr4 = cr4::kPae,
+                         .efer = efer::kLme | efer::kLma | efer::kNxe});
   SMMU_CHECK(four_levels.ok()) << four_levels.ToString();
   Measure(state, layout.sptes(),
           [&](Meter& meter) { return FaultAll(vm, vcpu, layout, meter); });

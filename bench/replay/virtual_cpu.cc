@@ -17,9 +17,8 @@ using testing::Say;
 // Rounds that one access, or one emulated store, may take.
 constexpr int kMaxRounds = 64;
 
-constexpr uint64_t kCr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
-constexpr uint64_t kEfer =
-    efer::kLongModeEnable | efer::kLongModeActive | efer::kNoExecuteEnable;
+constexpr uint64_t kCr0 = cr0::kPe | cr0::kPg | cr0::kWp;
+constexpr uint64_t kEfer = efer::kLme | efer::kLma | efer::kNxe;
 
 // Does an access end with this outcome, rather than being tried again?
 bool Ends(const FaultOutcome& outcome) {
@@ -34,7 +33,7 @@ absl::Status VirtualCpu::Load(Gpa root) {
   PagingRegisters registers;
   registers.cr0 = kCr0;
   registers.cr3 = root.value();
-  registers.cr4 = cr4::kPhysicalAddressExtension;
+  registers.cr4 = cr4::kPae;
   registers.efer = kEfer;
   return machine_->vcpu().SetRegisters(registers);
 }

@@ -36,7 +36,9 @@ struct Access {
   Implicit implicit = Implicit::kNo;
   // EFLAGS.AC: with CR4.SMAP, lets supervisor code touch user pages.
   bool eflags_ac = false;
-  // The guest's PKRU register; matters only with CR4.PKE.
+  // The guest's PKRU register; matters only with CR4.PKE. It must be what the
+  // CPU had: an access that the library would allow and the CPU would not
+  // faults for ever.
   uint32_t pkru = 0;
   // The error code that the CPU reported for this access when it walked the
   // shadow tables; absent when there was none (an emulated access, a

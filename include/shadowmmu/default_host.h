@@ -3,8 +3,9 @@
 // Guest memory is memory of this process: pfn = hva >> 12, every page is
 // writable, present and 4 KiB. Tables come from mmap; "physical" addresses of
 // tables are their virtual ones. There is no CPU that runs the guest, so Kick
-// does nothing and FlushTlb only counts: derive from it and override those two
-// to drive a CPU, as the tests' CPU model does.
+// does nothing and FlushTlb only counts, and Format says that it has every
+// feature: derive from it and override these three to drive a CPU, as the
+// tests' CPU model does.
 //
 // Thread safety: as Host asks.
 

@@ -151,7 +151,8 @@ class Host {
   // What backs the page at `hva`, for an access of `type`. No lock held; may
   // block (fault the page in), and may call the notifiers of mmu.h; not the
   // slot updates, which wait for faults. An error means that nothing backs it:
-  // the fault that asked ends as FaultOutcome::Kind::kMemoryFault.
+  // the fault that asked ends as FaultOutcome::Kind::kMemoryFault, a load of
+  // PDPTEs as FailedPrecondition.
   virtual absl::StatusOr<HostPage> Resolve(Hva hva, AccessType type) = 0;
 
   // Read or write bytes within one page. Must not block and must not fault;

@@ -115,7 +115,7 @@ class Mmu {
   // The memslot generation: changes with every change of the slots.
   uint64_t memslot_generation() const;
 
-  // ---- Invalidation (docs/design.md, "Three ways to invalidate") ----
+  // ---- Invalidation (docs/design.md, "Ways to invalidate") ----
 
   // Makes every shadow page obsolete, at a cost that does not depend on how
   // many there are: no lookup returns one any more, and every vCPU loads a new

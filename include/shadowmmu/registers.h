@@ -18,29 +18,29 @@ namespace shadowmmu {
 // Bits of the control registers that paging depends on (SDM vol. 3, 2.5, 4.1;
 // APM vol. 2, 3.1).
 namespace cr0 {
-inline constexpr uint64_t kProtection = 1u << 0;        // PE
-inline constexpr uint64_t kWriteProtect = 1u << 16;     // WP
-inline constexpr uint64_t kNotWriteThrough = 1u << 29;  // NW
-inline constexpr uint64_t kCacheDisable = 1u << 30;     // CD
-inline constexpr uint64_t kPaging = 1u << 31;           // PG
+inline constexpr uint64_t kPe = 1u << 0;
+inline constexpr uint64_t kWp = 1u << 16;
+inline constexpr uint64_t kNw = 1u << 29;
+inline constexpr uint64_t kCd = 1u << 30;
+inline constexpr uint64_t kPg = 1u << 31;
 }  // namespace cr0
 namespace cr4 {
-inline constexpr uint64_t kPageSizeExtensions = 1u << 4;         // PSE
-inline constexpr uint64_t kPhysicalAddressExtension = 1u << 5;   // PAE
-inline constexpr uint64_t kGlobalPages = 1u << 7;                // PGE
-inline constexpr uint64_t kFiveLevels = 1u << 12;                // LA57
-inline constexpr uint64_t kProcessContextIds = 1u << 17;         // PCIDE
-inline constexpr uint64_t kSupervisorNoExecute = 1u << 20;       // SMEP
-inline constexpr uint64_t kSupervisorNoAccess = 1u << 21;        // SMAP
-inline constexpr uint64_t kProtectionKeys = 1u << 22;            // PKE
-inline constexpr uint64_t kControlFlow = 1u << 23;               // CET
-inline constexpr uint64_t kSupervisorProtectionKeys = 1u << 24;  // PKS
-inline constexpr uint64_t kLinearAddressMasking = 1u << 28;      // LAM_SUP
+inline constexpr uint64_t kPse = 1u << 4;
+inline constexpr uint64_t kPae = 1u << 5;
+inline constexpr uint64_t kPge = 1u << 7;
+inline constexpr uint64_t kLa57 = 1u << 12;
+inline constexpr uint64_t kPcide = 1u << 17;
+inline constexpr uint64_t kSmep = 1u << 20;
+inline constexpr uint64_t kSmap = 1u << 21;
+inline constexpr uint64_t kPke = 1u << 22;
+inline constexpr uint64_t kCet = 1u << 23;
+inline constexpr uint64_t kPks = 1u << 24;
+inline constexpr uint64_t kLamSup = 1u << 28;
 }  // namespace cr4
 namespace efer {
-inline constexpr uint64_t kLongModeEnable = 1u << 8;    // LME
-inline constexpr uint64_t kLongModeActive = 1u << 10;   // LMA
-inline constexpr uint64_t kNoExecuteEnable = 1u << 11;  // NXE
+inline constexpr uint64_t kLme = 1u << 8;
+inline constexpr uint64_t kLma = 1u << 10;
+inline constexpr uint64_t kNxe = 1u << 11;
 }  // namespace efer
 
 // The guest's view of its paging registers. The values at reset: paging off.
@@ -88,7 +88,9 @@ struct CpuFeatures {
   friend bool operator==(const CpuFeatures&, const CpuFeatures&) = default;
 };
 
-// What the CPU that runs the guest must really hold while it does.
+// What the CPU that runs the guest must really hold while it does. Beside it
+// the guest's own EFLAGS.AC and, where cr4 has PKE, the guest's own PKRU: pages
+// have the guest's rights and keys, and STAC, CLAC and WRPKRU need no exit.
 struct HardwareState {
   Hpa root = Hpa();   // for CR3
   uint64_t cr0 = 0;   // the paging bits to set: PG and WP, with PE

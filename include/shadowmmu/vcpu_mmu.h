@@ -56,11 +56,18 @@ class VcpuMmu {
   //
   // With PAE paging the PDPTEs are loaded from guest memory when SDM vol. 3,
   // 4.4.1 says that they are: CR3 is another, PAE paging begins, or one of
-  // CR0.CD, CR0.NW, CR4.PGE, CR4.PSE and CR4.SMEP changes. InvalidArgument as
+  // CR0.CD, CR0.NW, CR4.PGE, CR4.PSE and CR4.SMEP changes; in the address space
+  // that the vCPU has then (RSM: SetAddressSpace first). InvalidArgument as
   // well: one that is present has a reserved bit set (#GP). NotFound: CR3 leads
-  // outside the slots. Unavailable: the host has not the memory at hand, or a
-  // notifier is about to take it; try again.
+  // outside the slots. FailedPrecondition: the Host has nothing there.
+  // Unavailable: a notifier is about to take the memory away, or its slot is
+  // being deleted; try again.
   absl::Status SetRegisters(const PagingRegisters& registers);
+  // The same for a state that is loaded as a whole (a snapshot, a migration,
+  // RSM), PDPTEs included: these are taken as they are, and checked, and memory
+  // is not read. Without PAE paging they must be zero (InvalidArgument).
+  absl::Status SetRegisters(const PagingRegisters& registers,
+                            const Pdptes& pdptes);
   // MOV to CR3. As SetRegisters with that cr3, and the PDPTEs are loaded even
   // if it is the value that CR3 has.
   absl::Status WriteCr3(uint64_t cr3);
@@ -73,6 +80,7 @@ class VcpuMmu {
   absl::Status SetFeatures(const CpuFeatures& features);
   const CpuFeatures& features() const;
   // Switches to the other guest physical address space (SMM entry and RSM).
+  // Loads no PDPTEs.
   // InvalidArgument: there is no such space.
   absl::Status SetAddressSpace(AddressSpace space);
   AddressSpace address_space() const;
@@ -103,7 +111,8 @@ class VcpuMmu {
   // and dirty bits in the guest's tables as the access itself would. Maps
   // nothing.
   Translation Translate(Gva gva, const Access& access);
-  // The guest executed INVLPG: nothing cached of `gva` is used any more.
+  // The guest executed INVLPG: nothing cached of `gva` is used any more, in the
+  // mode, the address space and under the CR3 that the vCPU has now.
   void Invlpg(Gva gva);
 
   // As in Mmu, in this vCPU's current address space.

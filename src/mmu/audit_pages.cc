@@ -165,7 +165,8 @@ void AuditPages::CheckLeaf(SpteRef ref, Spte spte) {
   }
   // A fix-up (permission.h) may write what its role may not.
   const bool fix_up = page.role.rules().Has(GuestRules::kFixUps) &&
-                      spte.writable() && !spte.rights().user();
+                      !page.role.clean() && spte.writable() &&
+                      !spte.rights().user();
   const Rights granted = fix_up ? spte.rights().WithoutWrite() : spte.rights();
   if (!page.role.rights().Includes(granted)) {
     Violation(report_, 1, ref, " grants ", spte.rights(), ", its role ",

@@ -1,6 +1,5 @@
 #include "src/mmu/guest_walk.h"
 
-#include <cstring>
 #include <span>
 
 namespace shadowmmu {

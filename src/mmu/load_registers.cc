@@ -39,12 +39,21 @@ absl::StatusOr<Pdptes> FetchPdptes(Vm& vm, AddressSpace space, uint64_t cr3) {
   }
   if (!slot->live()) return Unavailable(gpa);  // being deleted
   const Hva hva = slot->ToHva(ToGfn(gpa)) + PageOffset(gpa);
+  const uint64_t sequence = vm.memory.sequence();
   Pdptes pdptes = {};
   TouchResult read = ReadPdptes(vm, hva, &pdptes);
-  // Swapped out, perhaps: asked for once.
-  if (read == TouchResult::kUnavailable &&
-      vm.host.Resolve(hva, AccessType::kRead).ok()) {
-    read = ReadPdptes(vm, hva, &pdptes);
+  if (read == TouchResult::kUnavailable) {
+    // Swapped out, perhaps: asked for once.
+    const bool there = vm.host.Resolve(hva, AccessType::kRead).ok();
+    if (there) read = ReadPdptes(vm, hva, &pdptes);
+    // While the range is being changed, a refusal is not the last word.
+    if (read == TouchResult::kUnavailable &&
+        !vm.memory.Blocks({hva, sizeof(pdptes)}) &&
+        vm.memory.sequence() == sequence) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("cr3: the host has no memory for the PDPTEs at gpa 0x",
+                       absl::Hex(gpa.value())));
+    }
   }
   if (read != TouchResult::kDone) return Unavailable(gpa);
   return pdptes;
@@ -52,9 +61,9 @@ absl::StatusOr<Pdptes> FetchPdptes(Vm& vm, AddressSpace space, uint64_t cr3) {
 
 absl::StatusOr<Pdptes> PdptesAfter(Vm& vm, const VcpuState& vcpu,
                                    const PagingRegisters& registers,
-                                   Cr3Written written) {
+                                   PdpteLoad load) {
   if (!PaePaging(registers)) return Pdptes{};
-  if (written == Cr3Written::kNo && !LoadsPdptes(vcpu.registers, registers)) {
+  if (load == PdpteLoad::kAsTheCpu && !LoadsPdptes(vcpu.registers, registers)) {
     return vcpu.pdptes;
   }
   absl::StatusOr<Pdptes> pdptes = FetchPdptes(vm, vcpu.space, registers.cr3);
@@ -104,16 +113,30 @@ absl::Status CheckBacked(const CpuFeatures& features,
 }  // namespace
 
 absl::Status LoadRegisters(Vm& vm, VcpuState& vcpu,
-                           const PagingRegisters& registers,
-                           Cr3Written written) {
+                           const PagingRegisters& registers, PdpteLoad load) {
   absl::Status good =
       CheckRegisters(registers, vcpu.features, vm.config.guest_physical_bits);
   if (!good.ok()) return good;
-  const absl::StatusOr<Pdptes> pdptes =
-      PdptesAfter(vm, vcpu, registers, written);
+  const absl::StatusOr<Pdptes> pdptes = PdptesAfter(vm, vcpu, registers, load);
   if (!pdptes.ok()) return pdptes.status();
   vcpu.registers = registers;
   vcpu.pdptes = *pdptes;
+  Follow(vm, vcpu);
+  return absl::OkStatus();
+}
+
+absl::Status LoadRegisters(Vm& vm, VcpuState& vcpu,
+                           const PagingRegisters& registers,
+                           const Pdptes& pdptes) {
+  const unsigned bits = vm.config.guest_physical_bits;
+  absl::Status good = CheckRegisters(registers, vcpu.features, bits);
+  if (good.ok()) good = CheckPdptes(pdptes, bits);
+  if (!good.ok()) return good;
+  if (!PaePaging(registers) && pdptes != Pdptes{}) {
+    return absl::InvalidArgumentError("pdptes: not zero without PAE paging");
+  }
+  vcpu.registers = registers;
+  vcpu.pdptes = pdptes;
   Follow(vm, vcpu);
   return absl::OkStatus();
 }

@@ -3,7 +3,8 @@
 // mode, what its CPU must hold, and its root follow.
 //
 //  1. On an error nothing has changed.
-//  2. PDPTEs are read from guest memory here, and nowhere else.
+//  2. PDPTEs are read from guest memory here, and nowhere else; in the vCPU's
+//     address space.
 //
 // Locking: takes the MMU lock; the vCPU's own thread, out of the guest.
 
@@ -18,14 +19,20 @@
 
 namespace shadowmmu {
 
-// Whether CR3 was written, be it with the value that it had: then PDPTEs are
-// loaded in any case.
-enum class Cr3Written : uint8_t { kNo, kYes };
+// Where PDPTEs come from, with PAE paging.
+enum class PdpteLoad : uint8_t {
+  kAsTheCpu,    // from memory, if a CPU loads them in the course of the change
+  kFromMemory,  // in any case: CR3 was written
+};
 
 // See VcpuMmu::SetRegisters.
 absl::Status LoadRegisters(Vm& vm, VcpuState& vcpu,
-                           const PagingRegisters& registers, Cr3Written written)
+                           const PagingRegisters& registers, PdpteLoad load)
     ABSL_LOCKS_EXCLUDED(vm.lock);
+// The same with these PDPTEs.
+absl::Status LoadRegisters(Vm& vm, VcpuState& vcpu,
+                           const PagingRegisters& registers,
+                           const Pdptes& pdptes) ABSL_LOCKS_EXCLUDED(vm.lock);
 
 // See VcpuMmu::SetFeatures.
 absl::Status LoadFeatures(Vm& vm, VcpuState& vcpu, const CpuFeatures& features)

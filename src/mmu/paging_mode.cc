@@ -21,22 +21,22 @@ absl::Status CheckFeatures(const PagingRegisters& registers,
     bool there;
     const char* name;
   } bits[] = {
-      {cr4::kPageSizeExtensions, features.page_size_extensions, "CR4.PSE"},
-      {cr4::kFiveLevels, features.five_levels, "CR4.LA57"},
-      {cr4::kProcessContextIds, false, "CR4.PCIDE"},
-      {cr4::kSupervisorNoExecute, features.smep, "CR4.SMEP"},
-      {cr4::kSupervisorNoAccess, features.smap, "CR4.SMAP"},
-      {cr4::kProtectionKeys, features.protection_keys, "CR4.PKE"},
-      {cr4::kControlFlow, false, "CR4.CET"},
-      {cr4::kSupervisorProtectionKeys, false, "CR4.PKS"},
-      {cr4::kLinearAddressMasking, false, "CR4.LAM_SUP"},
+      {cr4::kPse, features.page_size_extensions, "CR4.PSE"},
+      {cr4::kLa57, features.five_levels, "CR4.LA57"},
+      {cr4::kPcide, false, "CR4.PCIDE"},
+      {cr4::kSmep, features.smep, "CR4.SMEP"},
+      {cr4::kSmap, features.smap, "CR4.SMAP"},
+      {cr4::kPke, features.protection_keys, "CR4.PKE"},
+      {cr4::kCet, false, "CR4.CET"},
+      {cr4::kPks, false, "CR4.PKS"},
+      {cr4::kLamSup, false, "CR4.LAM_SUP"},
   };
   for (const auto& bit : bits) {
     if (Has(registers.cr4, bit.bit) && !bit.there) {
       return Refused(absl::StrCat(bit.name, ": the vCPU has it not"));
     }
   }
-  if (Has(registers.efer, efer::kNoExecuteEnable) && !features.no_execute) {
+  if (Has(registers.efer, efer::kNxe) && !features.no_execute) {
     return Refused("EFER.NXE: the vCPU has it not");
   }
   return absl::OkStatus();
@@ -61,20 +61,19 @@ bool SameTables(const PagingMode& a, const PagingMode& b) {
 absl::Status CheckRegisters(const PagingRegisters& registers,
                             const CpuFeatures& features,
                             unsigned guest_physical_bits) {
-  const bool paging = Has(registers.cr0, cr0::kPaging);
-  const bool lma = Has(registers.efer, efer::kLongModeActive);
+  const bool paging = Has(registers.cr0, cr0::kPg);
+  const bool lma = Has(registers.efer, efer::kLma);
   if (registers.cr0 >> 32 != 0) return Refused("CR0 bits 63 to 32 are set");
-  if (paging && !Has(registers.cr0, cr0::kProtection)) {
+  if (paging && !Has(registers.cr0, cr0::kPe)) {
     return Refused("CR0.PG without CR0.PE");
   }
-  if (Has(registers.cr0, cr0::kNotWriteThrough) &&
-      !Has(registers.cr0, cr0::kCacheDisable)) {
+  if (Has(registers.cr0, cr0::kNw) && !Has(registers.cr0, cr0::kCd)) {
     return Refused("CR0.NW without CR0.CD");
   }
-  if (lma != (Has(registers.efer, efer::kLongModeEnable) && paging)) {
+  if (lma != (Has(registers.efer, efer::kLme) && paging)) {
     return Refused("EFER.LMA is not what EFER.LME and CR0.PG make it");
   }
-  if (lma && !Has(registers.cr4, cr4::kPhysicalAddressExtension)) {
+  if (lma && !Has(registers.cr4, cr4::kPae)) {
     return Refused("CR4.PAE clear in long mode");
   }
   if (lma && registers.cr3 >> guest_physical_bits != 0) {
@@ -85,17 +84,13 @@ absl::Status CheckRegisters(const PagingRegisters& registers,
 }
 
 bool PaePaging(const PagingRegisters& registers) {
-  return Has(registers.cr0, cr0::kPaging) &&
-         Has(registers.cr4, cr4::kPhysicalAddressExtension) &&
-         !Has(registers.efer, efer::kLongModeActive);
+  return Has(registers.cr0, cr0::kPg) && Has(registers.cr4, cr4::kPae) &&
+         !Has(registers.efer, efer::kLma);
 }
 
 bool LoadsPdptes(const PagingRegisters& from, const PagingRegisters& to) {
-  constexpr uint64_t kCr0 =
-      cr0::kCacheDisable | cr0::kNotWriteThrough | cr0::kPaging;
-  constexpr uint64_t kCr4 = cr4::kPageSizeExtensions |
-                            cr4::kPhysicalAddressExtension | cr4::kGlobalPages |
-                            cr4::kSupervisorNoExecute;
+  constexpr uint64_t kCr0 = cr0::kCd | cr0::kNw | cr0::kPg;
+  constexpr uint64_t kCr4 = cr4::kPse | cr4::kPae | cr4::kPge | cr4::kSmep;
   return PaePaging(to) &&
          (!PaePaging(from) || from.cr3 != to.cr3 ||
           Has(from.cr0 ^ to.cr0, kCr0) || Has(from.cr4 ^ to.cr4, kCr4));
@@ -116,20 +111,19 @@ PagingMode PagingModeOf(const PagingRegisters& registers, const Pdptes& pdptes,
                         const CpuFeatures& features,
                         unsigned guest_physical_bits) {
   PagingMode mode;
-  if (!Has(registers.cr0, cr0::kPaging)) return mode;
-  const bool pae = Has(registers.cr4, cr4::kPhysicalAddressExtension);
-  const bool nxe = pae && Has(registers.efer, efer::kNoExecuteEnable);
-  mode.long_mode = Has(registers.efer, efer::kLongModeActive);
+  if (!Has(registers.cr0, cr0::kPg)) return mode;
+  const bool pae = Has(registers.cr4, cr4::kPae);
+  const bool nxe = pae && Has(registers.efer, efer::kNxe);
+  mode.long_mode = Has(registers.efer, efer::kLma);
   const EntryLayout layout = mode.long_mode ? EntryLayout::kLong
                              : pae          ? EntryLayout::kPae
                                             : EntryLayout::k32Bit;
 
   PermissionRules& permissions = mode.permissions;
-  permissions.write_protect = Has(registers.cr0, cr0::kWriteProtect);
-  permissions.smep = Has(registers.cr4, cr4::kSupervisorNoExecute);
-  permissions.smap = Has(registers.cr4, cr4::kSupervisorNoAccess);
-  permissions.protection_keys =
-      mode.long_mode && Has(registers.cr4, cr4::kProtectionKeys);
+  permissions.write_protect = Has(registers.cr0, cr0::kWp);
+  permissions.smep = Has(registers.cr4, cr4::kSmep);
+  permissions.smap = Has(registers.cr4, cr4::kSmap);
+  permissions.protection_keys = mode.long_mode && Has(registers.cr4, cr4::kPke);
   mode.reports_fetch = nxe || permissions.smep;
 
   uint32_t flags = 0;
@@ -137,7 +131,7 @@ PagingMode PagingModeOf(const PagingRegisters& registers, const Pdptes& pdptes,
   if (mode.long_mode && features.one_gib_pages) {
     flags |= GuestRules::kLargePages;
   }
-  if (!pae && Has(registers.cr4, cr4::kPageSizeExtensions)) {
+  if (!pae && Has(registers.cr4, cr4::kPse)) {
     flags |= GuestRules::kLargePages;
     if (features.pse36) flags |= GuestRules::kPse36;
   }
@@ -149,9 +143,9 @@ PagingMode PagingModeOf(const PagingRegisters& registers, const Pdptes& pdptes,
   }
   mode.rules = GuestRules(layout, flags);
 
-  const unsigned levels = !mode.long_mode                        ? 2
-                          : Has(registers.cr4, cr4::kFiveLevels) ? 5
-                                                                 : 4;
+  const unsigned levels = !mode.long_mode                  ? 2
+                          : Has(registers.cr4, cr4::kLa57) ? 5
+                                                           : 4;
   mode.format = GuestFormat(mode.rules, levels, guest_physical_bits);
   switch (layout) {
     case EntryLayout::kLong:
@@ -170,16 +164,16 @@ PagingMode PagingModeOf(const PagingRegisters& registers, const Pdptes& pdptes,
 HardwareState HardwareStateFor(const PagingMode& mode,
                                const EntryFormat& format) {
   HardwareState state;
-  state.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
-  state.cr4 = cr4::kPhysicalAddressExtension;
-  state.efer = format.has_no_execute ? efer::kNoExecuteEnable : 0;
+  state.cr0 = cr0::kPe | cr0::kPg | cr0::kWp;
+  state.cr4 = cr4::kPae;
+  state.efer = format.has_no_execute ? efer::kNxe : 0;
   const PermissionRules& permissions = mode.permissions;
-  if (permissions.smep) state.cr4 |= cr4::kSupervisorNoExecute;
-  if (permissions.smap) state.cr4 |= cr4::kSupervisorNoAccess;
-  if (permissions.protection_keys) state.cr4 |= cr4::kProtectionKeys;
+  if (permissions.smep) state.cr4 |= cr4::kSmep;
+  if (permissions.smap) state.cr4 |= cr4::kSmap;
+  if (permissions.protection_keys) state.cr4 |= cr4::kPke;
   if (mode.long_mode) {
-    state.efer |= efer::kLongModeEnable | efer::kLongModeActive;
-    if (mode.format.levels() == 5) state.cr4 |= cr4::kFiveLevels;
+    state.efer |= efer::kLme | efer::kLma;
+    if (mode.format.levels() == 5) state.cr4 |= cr4::kLa57;
   }
   return state;
 }

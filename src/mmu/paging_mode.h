@@ -50,9 +50,9 @@ absl::Status CheckRegisters(const PagingRegisters& registers,
                             const CpuFeatures& features,
                             unsigned guest_physical_bits);
 
-// With PAE paging: whether a CPU loads the PDPTEs anew in the course of such a
-// change (SDM vol. 3, 4.4.1).
 bool PaePaging(const PagingRegisters& registers);
+// Whether a CPU loads the PDPTEs anew in the course of such a change (SDM vol.
+// 3, 4.4.1).
 bool LoadsPdptes(const PagingRegisters& from, const PagingRegisters& to);
 // Where they lie.
 constexpr Gpa AddressOfPdptes(uint64_t cr3) { return Gpa(cr3 & 0xffff'ffe0); }

@@ -72,6 +72,15 @@ PageRole RoleOfRoot(const VcpuState& vcpu, unsigned i) {
                   mode.rules, quadrant);
 }
 
+// What stands in a PAE root for the page directory `table`, or for none.
+Spte PaeRootEntry(Vm& vm, TableIndex table)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  if (table == TableIndex::kNil) return Spte();
+  const Spte entry = vm.format.PaeRoot(vm.arena.HpaOf(table));
+  SMMU_CHECK_EQ(vm.format.ReservedBitsSetInRoot(entry), 0u);
+  return entry;
+}
+
 void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   RootHandle& root = vcpu.root;
@@ -90,23 +99,15 @@ void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan)
       vcpu.pae_entries[i].store(PaeRootEntry(vm, root.page[i]).bits(),
                                 std::memory_order_release);
     }
-    // CR3 stays the same, and so flushes nothing.
-    vcpu.requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
     vcpu.hardware.root = vcpu.pae_root;
   } else {
     vcpu.hardware.root = vm.arena.HpaOf(root.page[0]);
   }
+  vcpu.requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
   flush.Pay(vm);
 }
 
 }  // namespace
-
-Spte PaeRootEntry(Vm& vm, TableIndex table) {
-  if (table == TableIndex::kNil) return Spte();
-  const Spte entry = vm.format.PaeRoot(vm.arena.HpaOf(table));
-  SMMU_DCHECK_EQ(vm.format.ReservedBitsSetInRoot(entry), 0u);
-  return entry;
-}
 
 bool RootUsable(Vm& vm, const VcpuState& vcpu) {
   const RootHandle& root = vcpu.root;
@@ -123,11 +124,14 @@ bool RootUsable(Vm& vm, const VcpuState& vcpu) {
 }
 
 std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
+  {
+    MutexLock held(&vm.lock);
+    if (RootUsable(vm, vcpu)) return std::nullopt;
+  }
   const SlotReader reader(vm.slots);
   RootPlan plan;
   if (auto bad = PlanRoot(reader.table(), vcpu, &plan)) return bad;
   VmLock held(vm);
-  if (RootUsable(vm, vcpu)) return std::nullopt;
   ReleaseRoot(vm, vcpu);
   if (!MakeRoom(vm, held, NeedsOfFault(plan.pages))) {
     return FaultOutcome::NoMemory();

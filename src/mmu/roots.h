@@ -7,8 +7,9 @@
 //  3. The four entries of a PAE root are written when the root is loaded, while
 //     the vCPU is out of the guest; they have no W and U bits. What the guest's
 //     PDPTEs do not name is not present.
-//  4. A new root is never used with what the CPU has cached of the old one: in
-//     long mode loading CR3 flushes, outside it a flush is asked for.
+//  4. A new root is never used with what the CPU has cached of the old one: a
+//     flush is asked for. (Another CR3 need not flush, where the CPU tags what
+//     it caches with a VPID or an ASID; and a PAE root is at the same address.)
 //
 // Locking: the MMU lock; the vCPU's own thread.
 
@@ -33,10 +34,6 @@ bool RootUsable(Vm& vm, const VcpuState& vcpu)
 // or kNoMemory. Takes the MMU lock.
 std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu)
     ABSL_LOCKS_EXCLUDED(vm.lock);
-
-// What stands in a PAE root for the page directory `table`, or for none.
-Spte PaeRootEntry(Vm& vm, TableIndex table)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 // Lets go of the root, if there is one.
 void ReleaseRoot(Vm& vm, VcpuState& vcpu)

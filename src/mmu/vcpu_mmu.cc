@@ -21,8 +21,6 @@
 namespace shadowmmu {
 namespace {
 
-constexpr uint32_t kPaeRootBytes = 32;
-constexpr uint32_t kPaeRootsPerPage = kPageSize / kPaeRootBytes;
 // How often an entry starts over because requests keep coming.
 constexpr int kMaxEntries = 64;
 
@@ -127,7 +125,15 @@ const CpuFeatures& VcpuMmu::features() const { return state_->features; }
 absl::Status VcpuMmu::SetRegisters(const PagingRegisters& registers) {
   CheckOutside(*state_, "SetRegisters");
   return CatchNoMemory(kNoTextMemory, [&] {
-    return LoadRegisters(vm_, *state_, registers, Cr3Written::kNo);
+    return LoadRegisters(vm_, *state_, registers, PdpteLoad::kAsTheCpu);
+  });
+}
+
+absl::Status VcpuMmu::SetRegisters(const PagingRegisters& registers,
+                                   const Pdptes& pdptes) {
+  CheckOutside(*state_, "SetRegisters");
+  return CatchNoMemory(kNoTextMemory, [&] {
+    return LoadRegisters(vm_, *state_, registers, pdptes);
   });
 }
 
@@ -136,7 +142,7 @@ absl::Status VcpuMmu::WriteCr3(uint64_t cr3) {
   return CatchNoMemory(kNoTextMemory, [&] {
     PagingRegisters registers = state_->registers;
     registers.cr3 = cr3;
-    return LoadRegisters(vm_, *state_, registers, Cr3Written::kYes);
+    return LoadRegisters(vm_, *state_, registers, PdpteLoad::kFromMemory);
   });
 }
 

@@ -9,8 +9,8 @@
 //     arena epoch is discarded, never dereferenced.
 //
 // Locking: the fields of one thread are those of the thread that uses the
-// VcpuMmu; `root` is written under the MMU lock by that thread, and read by it
-// or under the lock.
+// VcpuMmu; `root`, `hardware` and the PAE entries are written under the MMU
+// lock by that thread, and read by it or under the lock.
 
 #ifndef SHADOWMMU_MMU_VCPU_STATE_H_
 #define SHADOWMMU_MMU_VCPU_STATE_H_

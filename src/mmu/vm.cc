@@ -9,8 +9,6 @@
 namespace shadowmmu {
 namespace {
 
-constexpr unsigned kPaeRootsPerPage = kPageSize / 32;
-
 // A chain stays one until its last spte is gone, so in the worst case each spte
 // has a descriptor to itself. 28 bits are the most that a Place can name.
 uint32_t MaxDescriptors(uint32_t table_capacity) {

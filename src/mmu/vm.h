@@ -33,6 +33,10 @@ namespace shadowmmu {
 
 struct VcpuState;
 
+// A PAE root: four entries of 8 bytes, aligned to their size.
+inline constexpr uint32_t kPaeRootBytes = 32;
+inline constexpr uint32_t kPaeRootsPerPage = kPageSize / kPaeRootBytes;
+
 struct Vm {
   Vm(const MmuConfig& config, const EntryFormat& entry_format);
   ~Vm();

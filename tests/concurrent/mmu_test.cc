@@ -97,7 +97,7 @@ class BusyVm : public ::testing::Test {
       }
       if (rng.Below(32) == 0) {
         PagingRegisters registers = cpu.mmu().registers();
-        registers.cr0 ^= cr0::kWriteProtect;
+        registers.cr0 ^= cr0::kWp;
         ASSERT_TRUE(cpu.mmu().SetRegisters(registers).ok());
       }
       const TouchResult touched =

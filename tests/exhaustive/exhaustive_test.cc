@@ -145,12 +145,12 @@ constexpr uint64_t kNx = uint64_t{1} << 63;
 INSTANTIATE_TEST_SUITE_P(
     Lies, ExhaustiveLie,
     ::testing::Values(
-        Lie{"WpIn2Level", GuestMode::kTwoLevel, {.cr0 = cr0::kWriteProtect}},
-        Lie{"WpIn4Level", GuestMode::kFourLevel, {.cr0 = cr0::kWriteProtect}},
-        Lie{"Smep", GuestMode::kPae, {.cr4 = cr4::kSupervisorNoExecute}},
-        Lie{"Smap", GuestMode::kFourLevel, {.cr4 = cr4::kSupervisorNoAccess}},
-        Lie{"Pke", GuestMode::kFiveLevel, {.cr4 = cr4::kProtectionKeys}},
-        Lie{"Pse", GuestMode::kTwoLevel, {.cr4 = cr4::kPageSizeExtensions}},
+        Lie{"WpIn2Level", GuestMode::kTwoLevel, {.cr0 = cr0::kWp}},
+        Lie{"WpIn4Level", GuestMode::kFourLevel, {.cr0 = cr0::kWp}},
+        Lie{"Smep", GuestMode::kPae, {.cr4 = cr4::kSmep}},
+        Lie{"Smap", GuestMode::kFourLevel, {.cr4 = cr4::kSmap}},
+        Lie{"Pke", GuestMode::kFiveLevel, {.cr4 = cr4::kPke}},
+        Lie{"Pse", GuestMode::kTwoLevel, {.cr4 = cr4::kPse}},
         Lie{"UserOfPte", GuestMode::kPae, {.entries = {.pte = kU}}},
         Lie{"UserOfPde", GuestMode::kTwoLevel, {.entries = {.pde = kU}}},
         Lie{"WritableOfPte", GuestMode::kTwoLevel, {.entries = {.pte = kW}}},

@@ -12,8 +12,7 @@ namespace shadowmmu::testing {
 namespace {
 
 constexpr uint64_t kUnmodelledCr4 =
-    cr4::kGlobalPages | cr4::kProcessContextIds | cr4::kControlFlow |
-    cr4::kSupervisorProtectionKeys | cr4::kLinearAddressMasking;
+    cr4::kPge | cr4::kPcide | cr4::kCet | cr4::kPks | cr4::kLamSup;
 
 // Bits of CR4 that are reserved on a CPU without the feature (SDM vol. 3, 2.5).
 struct FeatureBit {
@@ -22,10 +21,10 @@ struct FeatureBit {
   const char* name;
 };
 constexpr std::array kFeatureBits = {
-    FeatureBit{cr4::kSupervisorNoExecute, &EntryFormat::has_smep, "SMEP"},
-    FeatureBit{cr4::kSupervisorNoAccess, &EntryFormat::has_smap, "SMAP"},
-    FeatureBit{cr4::kProtectionKeys, &EntryFormat::has_protection_keys, "PKE"},
-    FeatureBit{cr4::kFiveLevels, &EntryFormat::has_five_levels, "LA57"},
+    FeatureBit{cr4::kSmep, &EntryFormat::has_smep, "SMEP"},
+    FeatureBit{cr4::kSmap, &EntryFormat::has_smap, "SMAP"},
+    FeatureBit{cr4::kPke, &EntryFormat::has_protection_keys, "PKE"},
+    FeatureBit{cr4::kLa57, &EntryFormat::has_five_levels, "LA57"},
 };
 
 constexpr uint64_t kFourGib = uint64_t{1} << 32;
@@ -34,7 +33,7 @@ bool Has(uint64_t value, uint64_t bit) { return (value & bit) != 0; }
 
 // SDM vol. 3, 3.3.7.1.
 bool IsCanonical(Gva gva, uint64_t cr4) {
-  const unsigned bits = Has(cr4, cr4::kFiveLevels) ? 57 : 48;
+  const unsigned bits = Has(cr4, cr4::kLa57) ? 57 : 48;
   const uint64_t upper = gva.value() >> (bits - 1);
   return upper == 0 || upper == (~uint64_t{0} >> (bits - 1));
 }
@@ -42,10 +41,10 @@ bool IsCanonical(Gva gva, uint64_t cr4) {
 // Why a CPU of `format` cannot run with these registers; empty if it can.
 std::string CheckRegisters(const HardwareState& state,
                            const EntryFormat& format) {
-  if (!Has(state.cr0, cr0::kPaging) || !Has(state.cr0, cr0::kProtection)) {
+  if (!Has(state.cr0, cr0::kPg) || !Has(state.cr0, cr0::kPe)) {
     return "CR0.PG and CR0.PE must be set";
   }
-  if (!Has(state.cr4, cr4::kPhysicalAddressExtension)) {
+  if (!Has(state.cr4, cr4::kPae)) {
     return "CR4.PAE must be set";
   }
   if ((state.cr4 & kUnmodelledCr4) != 0) {
@@ -57,11 +56,10 @@ std::string CheckRegisters(const HardwareState& state,
       return absl::StrCat("CR4.", feature.name, " is set on a CPU without it");
     }
   }
-  if (Has(state.efer, efer::kLongModeEnable) !=
-      Has(state.efer, efer::kLongModeActive)) {
+  if (Has(state.efer, efer::kLme) != Has(state.efer, efer::kLma)) {
     return "EFER.LME and EFER.LMA differ with paging on";
   }
-  if (Has(state.efer, efer::kNoExecuteEnable) && !format.has_no_execute) {
+  if (Has(state.efer, efer::kNxe) && !format.has_no_execute) {
     return "EFER.NXE is set on a CPU without NX";
   }
   return "";
@@ -70,7 +68,7 @@ std::string CheckRegisters(const HardwareState& state,
 // The same for the root (SDM vol. 3, 4.4.1 and table 4-12).
 std::string CheckRoot(const HardwareState& state, const EntryFormat& format) {
   const uint64_t root = state.root.value();
-  if (!Has(state.efer, efer::kLongModeActive)) {
+  if (!Has(state.efer, efer::kLma)) {
     if (root >= kFourGib) return "a PAE root lies above 4 GiB";
     if (root % 32 != 0) return "a PAE root is not aligned to 32 bytes";
     return "";

@@ -69,8 +69,7 @@ std::optional<Cursor> AtRoot(const WalkContext& context, Gva gva) {
   Cursor cursor;
   if (context.long_mode()) {
     cursor.table = AddressIn(context.format, context.state.root.value());
-    cursor.level =
-        context.HasCr4(cr4::kFiveLevels) ? Level::k256T : Level::k512G;
+    cursor.level = context.HasCr4(cr4::kLa57) ? Level::k256T : Level::k512G;
     return cursor;
   }
   const uint64_t pdpte = context.pdptes[IndexAt(gva, Level::k1G) & 3];
@@ -107,8 +106,7 @@ TlbEntry Translation(const WalkContext& context, Gva gva, const Cursor& cursor,
 // Does the protection key deny what the page may allow (SDM vol. 3, 4.6.2)?
 bool KeyDenies(const WalkContext& context, const Rights& rights,
                const Access& access) {
-  if (!context.long_mode() || !context.HasCr4(cr4::kProtectionKeys))
-    return false;
+  if (!context.long_mode() || !context.HasCr4(cr4::kPke)) return false;
   if (!rights.user || access.type == AccessType::kFetch) return false;
   const uint32_t of_key = access.pkru >> (2 * rights.key);
   const bool access_disabled = (of_key & 1) != 0;  // AD
@@ -221,8 +219,7 @@ uint32_t HardwareErrorCode(const WalkContext& context, const Access& access,
   if (access.type == AccessType::kWrite) code |= pf_error::kWrite;
   if (IsUserAccess(access)) code |= pf_error::kUser;
   // SDM vol. 3, 4.7: I/D only with NXE (and PAE, always set here) or SMEP.
-  const bool reports_fetch =
-      context.no_execute() || context.HasCr4(cr4::kSupervisorNoExecute);
+  const bool reports_fetch = context.no_execute() || context.HasCr4(cr4::kSmep);
   if (access.type == AccessType::kFetch && reports_fetch) {
     code |= pf_error::kFetch;
   }
@@ -244,10 +241,10 @@ bool HardwareAllows(const WalkContext& context, const Rights& rights,
   // that user code may use.
   const bool reaches_down = !user && rights.user;
   if (access.type == AccessType::kFetch) {
-    if (reaches_down && context.HasCr4(cr4::kSupervisorNoExecute)) return false;
+    if (reaches_down && context.HasCr4(cr4::kSmep)) return false;
     return rights.executable;
   }
-  if (reaches_down && context.HasCr4(cr4::kSupervisorNoAccess)) {
+  if (reaches_down && context.HasCr4(cr4::kSmap)) {
     // EFLAGS.AC lifts it, but not for implicit accesses.
     if (access.implicit == Implicit::kYes || !access.eflags_ac) return false;
   }

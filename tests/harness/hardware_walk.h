@@ -60,9 +60,9 @@ struct WalkContext {
   HardwareState state;
   PdpteRegisters pdptes{};  // outside long mode only
 
-  bool long_mode() const { return (state.efer & efer::kLongModeActive) != 0; }
-  bool no_execute() const { return (state.efer & efer::kNoExecuteEnable) != 0; }
-  bool write_protect() const { return (state.cr0 & cr0::kWriteProtect) != 0; }
+  bool long_mode() const { return (state.efer & efer::kLma) != 0; }
+  bool no_execute() const { return (state.efer & efer::kNxe) != 0; }
+  bool write_protect() const { return (state.cr0 & cr0::kWp) != 0; }
   bool HasCr4(uint64_t bit) const { return (state.cr4 & bit) != 0; }
 };
 

@@ -14,7 +14,8 @@ constexpr absl::StatusCode kCodes[] = {absl::StatusCode::kOk,
                                        absl::StatusCode::kAlreadyExists,
                                        absl::StatusCode::kResourceExhausted,
                                        absl::StatusCode::kUnimplemented,
-                                       absl::StatusCode::kUnavailable};
+                                       absl::StatusCode::kUnavailable,
+                                       absl::StatusCode::kFailedPrecondition};
 
 // In the order of the words of Field::kStat.
 constexpr uint64_t Stats::*kStats[] = {&Stats::shadow_pages,

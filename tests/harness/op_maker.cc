@@ -126,7 +126,7 @@ Op OpMaker::MakeRegsRaw(Op op) {
   };
   const PagingRegisters registers =
       RegistersOf(scene_.AnyRegs(op.Get(Field::kVcpu)));
-  op.Set(Field::kCr0, registers.cr0 | cr0::kProtection);
+  op.Set(Field::kCr0, registers.cr0 | cr0::kPe);
   op.Set(Field::kCr3, registers.cr3);
   op.Set(Field::kCr4, registers.cr4);
   op.Set(Field::kEfer, registers.efer);

@@ -63,20 +63,19 @@ PagingRegisters RegistersOf(const Op& op) {
     return op.Get(field) % 2 != 0 ? bit : 0;
   };
   const uint64_t mode = op.Get(Field::kMode) % mode::kModes;
-  registers.cr0 = set(Field::kWp, cr0::kWriteProtect);
-  registers.cr4 = set(Field::kSmep, cr4::kSupervisorNoExecute) |
-                  set(Field::kSmap, cr4::kSupervisorNoAccess) |
-                  set(Field::kPke, cr4::kProtectionKeys) |
-                  set(Field::kPse, cr4::kPageSizeExtensions);
-  registers.efer = set(Field::kNxe, efer::kNoExecuteEnable);
-  if (mode != mode::kOff) registers.cr0 |= cr0::kProtection | cr0::kPaging;
+  registers.cr0 = set(Field::kWp, cr0::kWp);
+  registers.cr4 = set(Field::kSmep, cr4::kSmep) |
+                  set(Field::kSmap, cr4::kSmap) | set(Field::kPke, cr4::kPke) |
+                  set(Field::kPse, cr4::kPse);
+  registers.efer = set(Field::kNxe, efer::kNxe);
+  if (mode != mode::kOff) registers.cr0 |= cr0::kPe | cr0::kPg;
   if (mode != mode::kOff && mode != mode::k32Bit) {
-    registers.cr4 |= cr4::kPhysicalAddressExtension;
+    registers.cr4 |= cr4::kPae;
   }
   if (mode == mode::kLong || mode == mode::kLa57) {
-    registers.efer |= efer::kLongModeEnable | efer::kLongModeActive;
+    registers.efer |= efer::kLme | efer::kLma;
   }
-  if (mode == mode::kLa57) registers.cr4 |= cr4::kFiveLevels;
+  if (mode == mode::kLa57) registers.cr4 |= cr4::kLa57;
   return registers;
 }
 
@@ -97,7 +96,7 @@ CpuFeatures FeaturesOf(const Op& op) {
 Gva GvaOf(const Op& op, const PagingRegisters& registers) {
   uint64_t gva = op.Get(Field::kGva);
   if (op.kind() == OpKind::kStore) gva &= ~uint64_t{EntrySizeOf(op) - 1};
-  if ((registers.efer & efer::kLongModeActive) == 0) gva &= 0xffff'ffff;
+  if ((registers.efer & efer::kLma) == 0) gva &= 0xffff'ffff;
   return Gva(gva);
 }
 

@@ -25,9 +25,9 @@ constexpr Words kOutcomeWords[] = {"resume",    "fault", "emulate",  "memory",
 // EmulateReason, then MemoryFaultReason; 0 is "any".
 constexpr Words kWhyWords[] = {"any",           "no_slot",      "read_only",
                                "write_tracked", "host_refused", "no_table"};
-constexpr Words kCodeWords[] = {"ok",         "invalid",   "not_found",
-                                "exists",     "exhausted", "unimplemented",
-                                "unavailable"};
+constexpr Words kCodeWords[] = {"ok",          "invalid",     "not_found",
+                                "exists",      "exhausted",   "unimplemented",
+                                "unavailable", "precondition"};
 constexpr Words kStatWords[] = {"shadow_pages",
                                 "obsolete_pages",
                                 "leaf_sptes",

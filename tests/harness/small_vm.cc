@@ -16,17 +16,17 @@ constexpr Hva kFirstHva{0x7000'0000'0000};
 
 PagingRegisters RegistersFor(GuestMode mode, Gpa root) {
   PagingRegisters registers;
-  registers.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
+  registers.cr0 = cr0::kPe | cr0::kPg | cr0::kWp;
   registers.cr3 = root.value();
   if (mode == GuestMode::kTwoLevel) {
-    registers.cr4 = cr4::kPageSizeExtensions;
+    registers.cr4 = cr4::kPse;
     return registers;
   }
-  registers.cr4 = cr4::kPhysicalAddressExtension;
-  registers.efer = efer::kNoExecuteEnable;
+  registers.cr4 = cr4::kPae;
+  registers.efer = efer::kNxe;
   if (mode == GuestMode::kPae) return registers;
-  registers.efer |= efer::kLongModeEnable | efer::kLongModeActive;
-  if (mode == GuestMode::kFiveLevel) registers.cr4 |= cr4::kFiveLevels;
+  registers.efer |= efer::kLme | efer::kLma;
+  if (mode == GuestMode::kFiveLevel) registers.cr4 |= cr4::kLa57;
   return registers;
 }
 

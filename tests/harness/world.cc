@@ -69,7 +69,8 @@ absl::StatusOr<Pdptes> World::PdptesFor(const VcpuModel& vcpu,
   const Gpa at = PdptesAt(registers);
   const std::optional<Page> page = PageAt(vcpu.space, ToGfn(at));
   if (!page.has_value()) return absl::NotFoundError("CR3 outside the slots");
-  if (!page->readable()) return absl::UnavailableError("not at hand");
+  if (page->in_progress) return absl::UnavailableError("about to go");
+  if (!page->backing) return absl::FailedPreconditionError("not there");
   Pdptes pdptes{};
   for (size_t i = 0; i < pdptes.size(); ++i) {
     pdptes[i] = host_.Read64(page->backing->frame, PageOffset(at) + 8 * i);

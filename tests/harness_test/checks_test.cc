@@ -86,7 +86,7 @@ TEST_F(ChecksTest, PdptesThatCannotBeLoaded) {
   world_.NoteChange(
       Op(OpKind::kHostUnmap).Set(Field::kHost, 6).Set(Field::kPages, 1));
   EXPECT_TRUE(
-      absl::IsUnavailable(world_.PdptesFor(vcpu(), pae, true).status()));
+      absl::IsFailedPrecondition(world_.PdptesFor(vcpu(), pae, true).status()));
 }
 
 TEST_F(ChecksTest, TheTablesOfARoot) {

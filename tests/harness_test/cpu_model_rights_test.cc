@@ -23,9 +23,9 @@ using ::testing::HasSubstr;
 constexpr uint64_t kUserPage = hw_entry::kUser;
 constexpr uint64_t kUserWritable = hw_entry::kUser | hw_entry::kWritable;
 constexpr uint64_t kSystemWritable = hw_entry::kWritable;
-constexpr uint64_t kSmep = cr4::kSupervisorNoExecute;
-constexpr uint64_t kSmap = cr4::kSupervisorNoAccess;
-constexpr uint64_t kPke = cr4::kProtectionKeys;
+constexpr uint64_t kSmep = cr4::kSmep;
+constexpr uint64_t kSmap = cr4::kSmap;
+constexpr uint64_t kPke = cr4::kPke;
 
 constexpr uint32_t kP = pf_error::kPresent;
 constexpr uint32_t kW = pf_error::kWrite;
@@ -219,7 +219,7 @@ class CpuRights : public ::testing::TestWithParam<RightsCase> {
     tables.Map(layout.gva, Pfn(0x40000), layout.page, c.page);
     HardwareState state = tables.State();
     state.cr4 |= c.cr4;
-    if (!c.write_protect) state.cr0 &= ~cr0::kWriteProtect;
+    if (!c.write_protect) state.cr0 &= ~cr0::kWp;
     CpuModel cpu(&host, FullFormat());
     ASSERT_EQ(cpu.Load(state), "");
 
@@ -343,13 +343,13 @@ TEST_F(CpuFeatureTest, AWalkThatIsNotCompletedDoesNotNameTheKey) {
 
 TEST_F(CpuFeatureTest, FetchesAreReportedWithNxeOrSmepOnly) {
   HardwareState state = StateWith(0);
-  state.efer &= ~efer::kNoExecuteEnable;
+  state.efer &= ~efer::kNxe;
   ASSERT_EQ(cpu_.Load(state), "");
   EXPECT_EQ(cpu_.Access(kGva, Fetch(kUserMode)).error_code, kU);
   state.cr4 |= kSmep;
   ASSERT_EQ(cpu_.Load(state), "");
   EXPECT_EQ(cpu_.Access(kGva, Fetch(kUserMode)).error_code, kU | kI);
-  state.efer |= efer::kNoExecuteEnable;
+  state.efer |= efer::kNxe;
   ASSERT_EQ(cpu_.Load(state), "");
   EXPECT_EQ(cpu_.Access(kGva, Fetch(kUserMode)).error_code, kU | kI);
 }
@@ -387,7 +387,7 @@ TEST_F(CpuFeatureTest, ABitOfCr4IsRefusedOnACpuWithoutTheFeature) {
       {kSmep, &EntryFormat::has_smep, "SMEP"},
       {kSmap, &EntryFormat::has_smap, "SMAP"},
       {kPke, &EntryFormat::has_protection_keys, "PKE"},
-      {cr4::kFiveLevels, &EntryFormat::has_five_levels, "LA57"},
+      {cr4::kLa57, &EntryFormat::has_five_levels, "LA57"},
   };
   HandTables pae(&host_, Level::k1G);
   for (const Case& c : cases) {
@@ -408,8 +408,7 @@ TEST_F(CpuFeatureTest, ABitOfCr4IsRefusedOnACpuWithoutTheFeature) {
 
 TEST_F(CpuFeatureTest, WhatIsNotModelledIsRefusedOnEveryCpu) {
   for (uint64_t bit :
-       {cr4::kGlobalPages, cr4::kProcessContextIds, cr4::kControlFlow,
-        cr4::kSupervisorProtectionKeys, cr4::kLinearAddressMasking}) {
+       {cr4::kPge, cr4::kPcide, cr4::kCet, cr4::kPks, cr4::kLamSup}) {
     EXPECT_THAT(cpu_.Load(StateWith(bit)), HasSubstr("not modelled"));
   }
 }
@@ -419,7 +418,7 @@ TEST_F(CpuFeatureTest, FiveLevelsAndKeysHaveNoEffectWithPaePaging) {
   HandTables pae(&host_, Level::k1G);
   pae.Map(kLow, Pfn(0x321), Level::k4K, kUserWritable);
   HardwareState state = pae.State();
-  state.cr4 |= cr4::kFiveLevels | kPke;
+  state.cr4 |= cr4::kLa57 | kPke;
   ASSERT_EQ(cpu_.Load(state), "");
   // Every PKRU lets everything through, and 32 bits are all that count.
   EXPECT_EQ(cpu_.Access(kLow + (uint64_t{1} << 60), WithPkru(Write(), ~0u)).hpa,
@@ -469,7 +468,7 @@ TEST_F(CpuFeatureTest, APml5eHasTheReservedBitsOfAPml4e) {
   slot = good | hw_entry::kNoExecute;
   EXPECT_FALSE(cpu_.Grants(kGva, Fetch()));
   HardwareState state = five.State();
-  state.efer &= ~efer::kNoExecuteEnable;
+  state.efer &= ~efer::kNxe;
   ASSERT_EQ(cpu_.Load(state), "");
   EXPECT_EQ(cpu_.Access(kGva, Read()).error_code, kP | pf_error::kReserved);
 }

@@ -146,7 +146,7 @@ TEST_F(CpuModelTest, AnImplicitAccessIsASupervisorOneWhateverTheCpl) {
 
 TEST_F(CpuModelTest, WithWpClearOnlyTheSupervisorWritesReadOnlyPages) {
   tables_.Map(kGva, Pfn(1), Level::k4K, hw_entry::kUser);
-  LoadWithout(0, cr0::kWriteProtect);
+  LoadWithout(0, cr0::kWp);
   EXPECT_EQ(FaultCode(User(Write())),
             pf_error::kPresent | pf_error::kUser | pf_error::kWrite);
   EXPECT_TRUE(cpu_.Access(kGva, Write()).hit());
@@ -154,7 +154,7 @@ TEST_F(CpuModelTest, WithWpClearOnlyTheSupervisorWritesReadOnlyPages) {
 
 TEST_F(CpuModelTest, WithNxeClearNxIsReservedAndFetchesAreNotReported) {
   tables_.Map(kGva, Pfn(1), Level::k4K, kUserWritable | hw_entry::kNoExecute);
-  LoadWithout(efer::kNoExecuteEnable, 0);
+  LoadWithout(efer::kNxe, 0);
   EXPECT_EQ(FaultCode(User(Read())),
             pf_error::kPresent | pf_error::kReserved | pf_error::kUser);
   EXPECT_EQ(FaultCode(User(Fetch(), kGva + kPageSize)), pf_error::kUser);
@@ -296,16 +296,16 @@ TEST_F(CpuModelTest, ACpuWithoutAccessedAndDirtySetsNeither) {
 TEST_F(CpuModelTest, RegistersThatTheModelDoesNotHaveAreRefused) {
   const HardwareState good = tables_.State();
   HardwareState state = good;
-  state.cr0 &= ~cr0::kPaging;
+  state.cr0 &= ~cr0::kPg;
   EXPECT_THAT(cpu_.Load(state), HasSubstr("CR0.PG"));
   state = good;
-  state.cr4 &= ~cr4::kPhysicalAddressExtension;
+  state.cr4 &= ~cr4::kPae;
   EXPECT_THAT(cpu_.Load(state), HasSubstr("CR4.PAE"));
   state = good;
-  state.cr4 |= cr4::kGlobalPages;
+  state.cr4 |= cr4::kPge;
   EXPECT_THAT(cpu_.Load(state), HasSubstr("not modelled"));
   state = good;
-  state.efer &= ~efer::kLongModeEnable;
+  state.efer &= ~efer::kLme;
   EXPECT_THAT(cpu_.Load(state), HasSubstr("EFER.LME"));
   EXPECT_FALSE(cpu_.state().has_value());
   EXPECT_EQ(cpu_.Load(good), "");

@@ -56,11 +56,10 @@ class GuestTablesTest : public ::testing::Test {
   }
   OracleResult Translate(Gva gva, const Access& access = Read()) {
     PagingRegisters registers;
-    registers.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
+    registers.cr0 = cr0::kPe | cr0::kPg | cr0::kWp;
     registers.cr3 = tables_->root().value();
-    registers.cr4 = cr4::kPhysicalAddressExtension;
-    registers.efer =
-        efer::kLongModeEnable | efer::kLongModeActive | efer::kNoExecuteEnable;
+    registers.cr4 = cr4::kPae;
+    registers.efer = efer::kLme | efer::kLma | efer::kNxe;
     return Oracle(&memory_, 40)
         .Translate({.registers = registers}, AddressSpace::kNormal, gva,
                    access);

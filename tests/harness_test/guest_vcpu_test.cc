@@ -58,11 +58,10 @@ class GuestVcpuTest : public ::testing::Test {
 
   void EnterLongMode() {
     PagingRegisters registers;
-    registers.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
+    registers.cr0 = cr0::kPe | cr0::kPg | cr0::kWp;
     registers.cr3 = tables_->root().value();
-    registers.cr4 = cr4::kPhysicalAddressExtension;
-    registers.efer =
-        efer::kLongModeEnable | efer::kLongModeActive | efer::kNoExecuteEnable;
+    registers.cr4 = cr4::kPae;
+    registers.efer = efer::kLme | efer::kLma | efer::kNxe;
     ASSERT_TRUE(vcpu_mmu_->SetRegisters(registers).ok());
   }
   static Hpa HpaOf(Gfn gfn) { return ToHpa(kFirstFramePfn + gfn.value()); }
@@ -81,7 +80,7 @@ TEST_F(GuestVcpuTest, WithPagingOffAGvaIsAGpaBehindPaeTables) {
   const TouchResult touched = vcpu_->Touch(Gva(0x5123), Write());
   ASSERT_TRUE(touched.hit()) << touched;
   EXPECT_EQ(touched.hpa, HpaOf(kPage) + 0x123);
-  EXPECT_FALSE(vcpu_mmu_->HardwareState().efer & efer::kLongModeActive);
+  EXPECT_FALSE(vcpu_mmu_->HardwareState().efer & efer::kLma);
   EXPECT_LT(vcpu_mmu_->HardwareState().root.value(), uint64_t{1} << 32);
 }
 

@@ -45,13 +45,13 @@ class HandTables {
   HardwareState State() const {
     HardwareState state;
     state.root = root_;
-    state.cr0 = cr0::kPaging | cr0::kProtection | cr0::kWriteProtect;
-    state.cr4 = cr4::kPhysicalAddressExtension;
-    state.efer = efer::kNoExecuteEnable;
+    state.cr0 = cr0::kPg | cr0::kPe | cr0::kWp;
+    state.cr4 = cr4::kPae;
+    state.efer = efer::kNxe;
     if (top_ != Level::k1G) {
-      state.efer |= efer::kLongModeEnable | efer::kLongModeActive;
+      state.efer |= efer::kLme | efer::kLma;
     }
-    if (top_ == Level::k256T) state.cr4 |= cr4::kFiveLevels;
+    if (top_ == Level::k256T) state.cr4 |= cr4::kLa57;
     return state;
   }
 

@@ -27,25 +27,25 @@ PagingRegisters WithCr3(PagingRegisters registers, uint64_t cr3) {
 }
 
 TEST(OracleRegistersTest, TheBitsAreThoseOfThePublicHeader) {
-  EXPECT_EQ(manual::kCr0Pe, cr0::kProtection);
-  EXPECT_EQ(manual::kCr0Wp, cr0::kWriteProtect);
-  EXPECT_EQ(manual::kCr0Nw, cr0::kNotWriteThrough);
-  EXPECT_EQ(manual::kCr0Cd, cr0::kCacheDisable);
-  EXPECT_EQ(manual::kCr0Pg, cr0::kPaging);
-  EXPECT_EQ(manual::kCr4Pse, cr4::kPageSizeExtensions);
-  EXPECT_EQ(manual::kCr4Pae, cr4::kPhysicalAddressExtension);
-  EXPECT_EQ(manual::kCr4Pge, cr4::kGlobalPages);
-  EXPECT_EQ(manual::kCr4La57, cr4::kFiveLevels);
-  EXPECT_EQ(manual::kCr4Pcide, cr4::kProcessContextIds);
-  EXPECT_EQ(manual::kCr4Smep, cr4::kSupervisorNoExecute);
-  EXPECT_EQ(manual::kCr4Smap, cr4::kSupervisorNoAccess);
-  EXPECT_EQ(manual::kCr4Pke, cr4::kProtectionKeys);
-  EXPECT_EQ(manual::kCr4Cet, cr4::kControlFlow);
-  EXPECT_EQ(manual::kCr4Pks, cr4::kSupervisorProtectionKeys);
-  EXPECT_EQ(manual::kCr4LamSup, cr4::kLinearAddressMasking);
-  EXPECT_EQ(manual::kEferLme, efer::kLongModeEnable);
-  EXPECT_EQ(manual::kEferLma, efer::kLongModeActive);
-  EXPECT_EQ(manual::kEferNxe, efer::kNoExecuteEnable);
+  EXPECT_EQ(manual::kCr0Pe, cr0::kPe);
+  EXPECT_EQ(manual::kCr0Wp, cr0::kWp);
+  EXPECT_EQ(manual::kCr0Nw, cr0::kNw);
+  EXPECT_EQ(manual::kCr0Cd, cr0::kCd);
+  EXPECT_EQ(manual::kCr0Pg, cr0::kPg);
+  EXPECT_EQ(manual::kCr4Pse, cr4::kPse);
+  EXPECT_EQ(manual::kCr4Pae, cr4::kPae);
+  EXPECT_EQ(manual::kCr4Pge, cr4::kPge);
+  EXPECT_EQ(manual::kCr4La57, cr4::kLa57);
+  EXPECT_EQ(manual::kCr4Pcide, cr4::kPcide);
+  EXPECT_EQ(manual::kCr4Smep, cr4::kSmep);
+  EXPECT_EQ(manual::kCr4Smap, cr4::kSmap);
+  EXPECT_EQ(manual::kCr4Pke, cr4::kPke);
+  EXPECT_EQ(manual::kCr4Cet, cr4::kCet);
+  EXPECT_EQ(manual::kCr4Pks, cr4::kPks);
+  EXPECT_EQ(manual::kCr4LamSup, cr4::kLamSup);
+  EXPECT_EQ(manual::kEferLme, efer::kLme);
+  EXPECT_EQ(manual::kEferLma, efer::kLma);
+  EXPECT_EQ(manual::kEferNxe, efer::kNxe);
 }
 
 TEST(OracleRegistersTest, TheModeFollowsFromPgPaeLmaAndLa57) {

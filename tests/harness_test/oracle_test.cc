@@ -113,7 +113,7 @@ TEST_F(OracleTest, RightsAreTheIntersectionOfAllLevels) {
 
 TEST_F(OracleTest, WithWpClearOnlyTheSupervisorWritesReadOnlyPages) {
   Put(kPte, 0x5000 | kP | kU);
-  cpu_.registers.cr0 &= ~cr0::kWriteProtect;
+  cpu_.registers.cr0 &= ~cr0::kWp;
   EXPECT_EQ(Target(Write()), Gpa(0x5000));
   EXPECT_EQ(FaultCode(kUserWrite),
             pf_error::kPresent | pf_error::kUser | pf_error::kWrite);
@@ -129,7 +129,7 @@ TEST_F(OracleTest, AnImplicitAccessIsASupervisorOneWhateverTheCpl) {
 }
 
 TEST_F(OracleTest, WithNxeClearNxIsReservedAndFetchesAreNotReported) {
-  cpu_.registers.efer &= ~efer::kNoExecuteEnable;
+  cpu_.registers.efer &= ~efer::kNxe;
   EXPECT_EQ(Target(kUserFetch), Gpa(0x5000));
   EXPECT_EQ(FaultCode(kUserFetch, kGva + kPageSize), pf_error::kUser);
   for (Gpa entry : {kPml4e, kPdpte, kPde, kPte}) {

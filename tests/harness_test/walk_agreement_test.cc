@@ -46,9 +46,9 @@ class WalkAgreementTest : public ::testing::Test {
     SlotSpec slot;
     slot.pages = kPages;
     memory_.AddSlot(slot);
-    registers_.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
-    registers_.cr4 = cr4::kPhysicalAddressExtension;
-    registers_.efer = efer::kNoExecuteEnable;
+    registers_.cr0 = cr0::kPe | cr0::kPg | cr0::kWp;
+    registers_.cr4 = cr4::kPae;
+    registers_.efer = efer::kNxe;
   }
 
   uint64_t Below(uint64_t bound) { return random_() % bound; }
@@ -76,24 +76,20 @@ class WalkAgreementTest : public ::testing::Test {
       }
     }
   }
-  bool five_levels() const { return (registers_.cr4 & cr4::kFiveLevels) != 0; }
-  bool long_mode() const {
-    return (registers_.efer & efer::kLongModeActive) != 0;
-  }
+  bool five_levels() const { return (registers_.cr4 & cr4::kLa57) != 0; }
+  bool long_mode() const { return (registers_.efer & efer::kLma) != 0; }
   // Another mode; bits of the control registers turned round.
   void ChangeRegisters() {
-    constexpr uint64_t kLong = efer::kLongModeEnable | efer::kLongModeActive;
+    constexpr uint64_t kLong = efer::kLme | efer::kLma;
     const uint64_t mode = Below(3);  // PAE, four levels, five
     registers_.efer &= ~kLong;
-    registers_.cr4 &= ~cr4::kFiveLevels;
+    registers_.cr4 &= ~cr4::kLa57;
     if (mode != 0) registers_.efer |= kLong;
-    if (mode == 2) registers_.cr4 |= cr4::kFiveLevels;
+    if (mode == 2) registers_.cr4 |= cr4::kLa57;
     registers_.cr3 = (mode == 0 ? kPdptes : kRoot).value();
-    if (OneIn(4)) registers_.efer ^= efer::kNoExecuteEnable;
-    if (OneIn(4)) registers_.cr0 ^= cr0::kWriteProtect;
-    for (const uint64_t bit :
-         {cr4::kSupervisorNoExecute, cr4::kSupervisorNoAccess,
-          cr4::kProtectionKeys}) {
+    if (OneIn(4)) registers_.efer ^= efer::kNxe;
+    if (OneIn(4)) registers_.cr0 ^= cr0::kWp;
+    for (const uint64_t bit : {cr4::kSmep, cr4::kSmap, cr4::kPke}) {
       if (OneIn(3)) registers_.cr4 ^= bit;
     }
   }

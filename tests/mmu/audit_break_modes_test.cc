@@ -43,7 +43,7 @@ class AuditBreakModes : public ::testing::Test {
         tables.SetBits(Gva(0x5000), Level::k2M, gpte::kPresent | gpte::kUser)
             .ok());
     PagingRegisters registers = fix_ups.mmu().registers();
-    registers.cr0 &= ~cr0::kWriteProtect;
+    registers.cr0 &= ~cr0::kWp;
     EXPECT_TRUE(fix_ups.mmu().SetRegisters(registers).ok());
     EXPECT_TRUE(fix_ups.Touch(Gva(0x5000), Write()).hit());
     EXPECT_TRUE(
@@ -87,6 +87,20 @@ TEST_F(AuditBreakModes, Invariant1AFixUpWithWpSetIsReported) {
   // In the page table below the read-only directory entry, of a guest with WP.
   ExpectBitsReported(1, "grants w-x, its role -ux", B::kReadOnly,
                      pte::kUser | pte::kWritable);
+}
+
+TEST_F(AuditBreakModes, Invariant1AWritableEntryOfACleanPageIsReported) {
+  vm_.ExpectReported(1, "its role -ux", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    const SpteRef leaf = LeafOf(vm, kKeyed);
+    PageRole& role = vm.arena.Page(leaf.table()).role;
+    const PageRole parent(Level::k2M, role.space(), PageKind::kIndirect,
+                          role.rights(), role.rules());
+    Undo undo = Set(role, parent.DirectChild(role.rights().WithoutWrite(),
+                                             role.key(), /*clean=*/true));
+    return Both(std::move(undo),
+                SetEntry(vm, leaf, vm.arena.Load(leaf).bits() & ~pte::kUser));
+  });
 }
 
 TEST_F(AuditBreakModes, Invariant1AnotherKeyThanTheLargePagesIsReported) {

@@ -213,7 +213,7 @@ TEST_F(PagingModes, WithoutPseBit7OfADirectoryEntryMeansNothing) {
   CpuFeatures features;
   features.pse36 = false;
   ASSERT_TRUE(cpu_->mmu().SetFeatures(features).ok());
-  registers.cr4 = cr4::kPageSizeExtensions;
+  registers.cr4 = cr4::kPse;
   ASSERT_TRUE(cpu_->mmu().SetRegisters(registers).ok());
   ExpectFault(Gva(0x5000), Write(),
               pf_error::kPresent | pf_error::kReserved | pf_error::kWrite);
@@ -320,6 +320,40 @@ TEST_F(PaePaging, PdptesThatTheHostIsTakingAwayAreUnavailable) {
   EXPECT_EQ(cpu_->mmu().pdptes(), Pdptes()) << "the page holds zeros";
 }
 
+TEST_F(PaePaging, PdptesThatTheHostHasNotAreAFailedPrecondition) {
+  const Hva hva = *vm_.memory().HvaOf(AddressSpace::kNormal, ToGpa(Gfn(2000)));
+  ASSERT_TRUE(vm_.mmu().InvalidateBegin({hva, kPageSize}).ok());
+  vm_.host().Unmap(hva);
+  ASSERT_TRUE(vm_.mmu().InvalidateEnd({hva, kPageSize}).ok());
+  ExpectCr3Refused(absl::StatusCode::kFailedPrecondition,
+                   ToGpa(Gfn(2000)).value());
+}
+
+TEST_F(PaePaging, AStateLoadedAsAWholeBringsItsPdptes) {
+  const Pdptes saved = cpu_->mmu().pdptes();
+  // The guest goes on, with others under the same CR3; then it is put back.
+  HostStore(PdpteAt(0), uint64_t{0});
+  ASSERT_TRUE(cpu_->mmu().WriteCr3(registers_.cr3).ok());
+  ExpectFault(Gva(0x5000), Write(), pf_error::kWrite);
+  ASSERT_TRUE(cpu_->mmu().SetRegisters(registers_, saved).ok());
+  EXPECT_EQ(cpu_->mmu().pdptes(), saved);
+  ExpectHit(Gva(0x5000), Write(), kData);
+  // Into another mode and back.
+  ASSERT_TRUE(cpu_->mmu().SetRegisters({}, Pdptes()).ok());
+  ASSERT_TRUE(cpu_->mmu().SetRegisters(registers_, saved).ok());
+  ExpectHit(Gva(0x5000), Write(), kData);
+
+  Pdptes wrong = saved;
+  wrong[2] |= 2;
+  for (const absl::Status& status :
+       {cpu_->mmu().SetRegisters(registers_, wrong),
+        cpu_->mmu().SetRegisters({}, saved)}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  }
+  EXPECT_EQ(cpu_->mmu().registers(), registers_);
+  EXPECT_EQ(cpu_->mmu().pdptes(), saved);
+}
+
 TEST_F(PaePaging, EntriesThatChangeInMemoryCountFromTheNextLoadOn) {
   ExpectHit(Gva(0x5000), Write(), kData);
   for (const bool trapped : {false, true}) {
@@ -355,13 +389,13 @@ TEST_F(PaePaging, WhichRegisterWritesLoadThePdptes) {
     return cpu_->mmu().pdptes()[0] == 0;
   };
   EXPECT_FALSE(loads(0, 0, 0));
-  EXPECT_FALSE(loads(cr0::kWriteProtect, 0, 0));
-  EXPECT_FALSE(loads(0, cr4::kSupervisorNoAccess, 0));
-  EXPECT_TRUE(loads(cr0::kCacheDisable, 0, 0));
-  EXPECT_TRUE(loads(cr0::kCacheDisable | cr0::kNotWriteThrough, 0, 0));
-  EXPECT_TRUE(loads(0, cr4::kPageSizeExtensions, 0));
-  EXPECT_TRUE(loads(0, cr4::kGlobalPages, 0));
-  EXPECT_TRUE(loads(0, cr4::kSupervisorNoExecute, 0));
+  EXPECT_FALSE(loads(cr0::kWp, 0, 0));
+  EXPECT_FALSE(loads(0, cr4::kSmap, 0));
+  EXPECT_TRUE(loads(cr0::kCd, 0, 0));
+  EXPECT_TRUE(loads(cr0::kCd | cr0::kNw, 0, 0));
+  EXPECT_TRUE(loads(0, cr4::kPse, 0));
+  EXPECT_TRUE(loads(0, cr4::kPge, 0));
+  EXPECT_TRUE(loads(0, cr4::kSmep, 0));
   EXPECT_TRUE(loads(0, 0, 0x8)) << "PWT: another value of CR3";
   // From paging off.
   EXPECT_TRUE(cpu_->mmu().SetRegisters({}).ok());
@@ -412,7 +446,7 @@ TEST_F(PaePaging, TheWalkingCpusRootIsBelow4GiBAndInStep) {
   const HardwareState state = cpu_->mmu().HardwareState();
   EXPECT_EQ(state.root.value() >> 32, 0u);
   EXPECT_EQ(state.root.value() % 32, 0u);
-  EXPECT_EQ(state.efer, efer::kNoExecuteEnable);
+  EXPECT_EQ(state.efer, efer::kNxe);
   const auto* entries =
       static_cast<const uint64_t*>(vm_.host().PointerToTable(state.root));
   for (unsigned i = 0; i < 4; ++i) EXPECT_EQ(entries[i] & 0xfff, 1u) << i;

@@ -110,7 +110,7 @@ class Permission : public ::testing::Test {
 TEST_F(Permission, WithWpClearSupervisorCodeWritesAReadOnlyUserPage) {
   Map(gpte::kUser);
   Denies(Write(), kP | kW);
-  Flip(cr0::kWriteProtect, 0);
+  Flip(cr0::kWp, 0);
   Allows(Write());
   EXPECT_TRUE(IsFixUp());
   Denies(kUserWrite, kP | kW | kU);
@@ -124,7 +124,7 @@ TEST_F(Permission, WithWpClearSupervisorCodeWritesAReadOnlyUserPage) {
 TEST_F(Permission, WpClearThenSetLeavesNothingWritableOnTheSamePage) {
   Map(gpte::kUser);
   for (int round = 0; round < 3; ++round) {
-    Flip(cr0::kWriteProtect, 0);
+    Flip(cr0::kWp, 0);
     Allows(Write());
     Flip(0, 0);
     Denies(Write(), kP | kW);
@@ -136,7 +136,7 @@ TEST_F(Permission, WpClearThenSetLeavesNothingWritableOnTheSamePage) {
 
 TEST_F(Permission, ASupervisorPageThatIsReadOnlyStaysOneForUserCode) {
   Map(0);
-  Flip(cr0::kWriteProtect, 0);
+  Flip(cr0::kWp, 0);
   Allows(Write());
   Allows(Fetch());
   Denies(kUserRead, kP | kU);
@@ -145,7 +145,7 @@ TEST_F(Permission, ASupervisorPageThatIsReadOnlyStaysOneForUserCode) {
 
 TEST_F(Permission, AFixUpTakesTheDirtyBitAsAnyWriteDoes) {
   Map(gpte::kUser);
-  Flip(cr0::kWriteProtect, 0);
+  Flip(cr0::kWp, 0);
   Allows(Read());
   EXPECT_EQ(tables_->Entry(kGva, Level::k4K).value() & gpte::kDirty, 0u);
   Allows(Write());
@@ -155,7 +155,7 @@ TEST_F(Permission, AFixUpTakesTheDirtyBitAsAnyWriteDoes) {
 TEST_F(Permission, AFixUpOfAPageThatHoldsAGuestTableIsEmulated) {
   const Gpa table = tables_->root();
   Map(gpte::kUser, Level::k4K, Gva(0x9000), table);
-  Flip(cr0::kWriteProtect, 0);
+  Flip(cr0::kWp, 0);
   const TouchResult touched = cpu_->Touch(Gva(0x9000), Write());
   ASSERT_TRUE(touched.EndedAs(Kind::kEmulate)) << touched;
   EXPECT_EQ(touched.outcome.emulate_reason, EmulateReason::kWriteTracked);
@@ -164,7 +164,7 @@ TEST_F(Permission, AFixUpOfAPageThatHoldsAGuestTableIsEmulated) {
 
 TEST_F(Permission, AFixUpInALargeGuestPageIsOfOnePage) {
   Map(gpte::kUser, Level::k2M, Gva(0x80'0000));
-  Flip(cr0::kWriteProtect, 0);
+  Flip(cr0::kWp, 0);
   Allows(Read(), Gva(0x80'0000));
   Allows(Write(), Gva(0x80'1000));
   EXPECT_TRUE(IsReadOnlyUserPage());
@@ -177,7 +177,7 @@ TEST_F(Permission, AFixUpInALargeGuestPageIsOfOnePage) {
 TEST_F(Permission, SmepForbidsSupervisorFetchesFromUserPagesAlone) {
   Map(kAll);
   Allows(Fetch());
-  Flip(0, cr4::kSupervisorNoExecute);
+  Flip(0, cr4::kSmep);
   Denies(Fetch(), kP | kI);
   Allows(kUserFetch);
   Map(gpte::kWritable, Level::k4K, Gva(0x6000), kData + 0x1000);
@@ -188,7 +188,7 @@ TEST_F(Permission, SmepForbidsSupervisorFetchesFromUserPagesAlone) {
 
 TEST_F(Permission, SmepWithWpClearMakesAFixUpThatCannotBeFetched) {
   Map(gpte::kUser);
-  Flip(cr0::kWriteProtect, cr4::kSupervisorNoExecute);
+  Flip(cr0::kWp, cr4::kSmep);
   Allows(Write());
   EXPECT_TRUE(IsFixUp());
   EXPECT_FALSE(Leaf().executable);
@@ -196,7 +196,7 @@ TEST_F(Permission, SmepWithWpClearMakesAFixUpThatCannotBeFetched) {
   Allows(kUserFetch);
   Denies(Fetch(), kP | kI);
   // Without SMEP the same page again.
-  Flip(cr0::kWriteProtect, 0);
+  Flip(cr0::kWp, 0);
   Allows(Write());
   Allows(Fetch());
 }
@@ -205,8 +205,7 @@ TEST_F(Permission, IDIsToldWithSmepOrNxeAlone) {
   Map(0);
   for (const bool smep : {false, true}) {
     for (const bool nxe : {false, true}) {
-      Flip(0, smep ? cr4::kSupervisorNoExecute : 0,
-           nxe ? 0 : efer::kNoExecuteEnable);
+      Flip(0, smep ? cr4::kSmep : 0, nxe ? 0 : efer::kNxe);
       Denies(kUserFetch, kP | kU | (smep || nxe ? kI : 0));
     }
   }
@@ -216,7 +215,7 @@ TEST_F(Permission, IDIsToldWithSmepOrNxeAlone) {
 
 TEST_F(Permission, SmapForbidsWhatAcDoesNotAllowAndImplicitAccessesAlways) {
   Map(kAll);
-  Flip(0, cr4::kSupervisorNoAccess);
+  Flip(0, cr4::kSmap);
   Denies(Read(), kP);
   Denies(Write(), kP | kW);
   Allows(WithAc(Read()));
@@ -232,9 +231,9 @@ TEST_F(Permission, SmapForbidsWhatAcDoesNotAllowAndImplicitAccessesAlways) {
 
 TEST_F(Permission, SmapAfterAFixUpWithoutItFindsNoFixUp) {
   Map(gpte::kUser);
-  Flip(cr0::kWriteProtect, 0);
+  Flip(cr0::kWp, 0);
   Allows(Write());
-  Flip(cr0::kWriteProtect, cr4::kSupervisorNoAccess);
+  Flip(cr0::kWp, cr4::kSmap);
   Denies(Read(), kP);
   Denies(Write(), kP | kW);
   Allows(WithAc(Write()));
@@ -244,7 +243,7 @@ TEST_F(Permission, SmapAfterAFixUpWithoutItFindsNoFixUp) {
 
 TEST_F(Permission, TheKeyOfAUserPageIsInItsSpte) {
   Map(kAll | Key(5));
-  Flip(0, cr4::kProtectionKeys);
+  Flip(0, cr4::kPke);
   Allows(WithPkru(kUserWrite, Ad(4) | Ad(6)));
   EXPECT_EQ(Leaf().key, 5u);
   Denies(WithPkru(kUserRead, Ad(5)), kP | kU | kPk);
@@ -258,26 +257,26 @@ TEST_F(Permission, TheKeyOfAUserPageIsInItsSpte) {
 TEST_F(Permission, WithoutPkeBits62To59MeanNothing) {
   Map(kAll | Key(5));
   Allows(WithPkru(kUserWrite, ~0u));
-  Flip(0, cr4::kProtectionKeys);
+  Flip(0, cr4::kPke);
   Denies(WithPkru(kUserWrite, ~0u), kP | kW | kU | kPk);
 }
 
 TEST_F(Permission, KeysAreOfNoAccountOnSupervisorPages) {
   Map(gpte::kWritable | Key(5));
-  Flip(0, cr4::kProtectionKeys);
+  Flip(0, cr4::kPke);
   Allows(WithPkru(Write(), ~0u));
 }
 
 TEST_F(Permission, PkIsToldBesideAnotherCause) {
   Map(gpte::kUser | Key(5));
-  Flip(0, cr4::kProtectionKeys);
+  Flip(0, cr4::kPke);
   Denies(WithPkru(kUserWrite, Wd(5)), kP | kW | kU | kPk);
   Denies(WithPkru(kUserWrite, 0), kP | kW | kU);
 }
 
 TEST_F(Permission, WithWpClearWdDoesNotHoldSupervisorCode) {
   Map(kAll | Key(5));
-  Flip(cr0::kWriteProtect, cr4::kProtectionKeys);
+  Flip(cr0::kWp, cr4::kPke);
   Allows(WithPkru(Write(), Wd(5)));
   EXPECT_TRUE(IsFixUp());
   Denies(WithPkru(kUserWrite, Wd(5)), kP | kW | kU | kPk);
@@ -288,7 +287,7 @@ TEST_F(Permission, WithWpClearWdDoesNotHoldSupervisorCode) {
 TEST_F(Permission, LargePagesOfTwoKeysOnTheSameMemoryKeepThem) {
   Map(kAll | Key(3), Level::k2M, Gva(0x80'0000));
   Map(kAll | Key(9), Level::k2M, Gva(0xa0'0000));
-  Flip(0, cr4::kProtectionKeys);
+  Flip(0, cr4::kPke);
   Allows(WithPkru(kUserWrite, ~(Ad(3) | Wd(3))), Gva(0x80'0000));
   Allows(WithPkru(kUserWrite, ~(Ad(9) | Wd(9))), Gva(0xa0'0000));
   Denies(WithPkru(kUserRead, Ad(3)), kP | kU | kPk, Gva(0x80'0000));
@@ -336,7 +335,7 @@ TEST_F(Permission, AliasesOfAPageHaveTheRightsOfTheirOwnWay) {
   Denies(kUserFetch, kP | kU | kI, Gva(0x6000));
   Denies(kUserRead, kP | kU, Gva(0x7000));
   Allows(Write(), Gva(0x7000));
-  Flip(cr0::kWriteProtect, 0);
+  Flip(cr0::kWp, 0);
   Allows(Write(), Gva(0x6000));
   Denies(kUserWrite, kP | kW | kU, Gva(0x6000));
   Allows(kUserWrite);
@@ -354,15 +353,15 @@ TEST_F(Permission, EachControlBitTurnedWhileSptesExistActsAtOnce) {
     Allows(keyed);
     Denies(Write(), kP | kW, Gva(0x6000));
     Denies(kUserFetch, kP | kU | kI, Gva(0x6000));
-    Flip(0, cr4::kSupervisorNoExecute);
+    Flip(0, cr4::kSmep);
     Denies(Fetch(), kP | kI);
-    Flip(0, cr4::kSupervisorNoAccess);
+    Flip(0, cr4::kSmap);
     Denies(Write(), kP | kW);
-    Flip(0, cr4::kProtectionKeys);
+    Flip(0, cr4::kPke);
     Denies(keyed, kP | kU | kPk);
-    Flip(cr0::kWriteProtect, 0);
+    Flip(cr0::kWp, 0);
     Allows(Write(), Gva(0x6000));
-    Flip(0, 0, efer::kNoExecuteEnable);
+    Flip(0, 0, efer::kNxe);
     Denies(kUserRead, kP | kU | pf_error::kReserved, Gva(0x6000));
     Allows(kUserFetch);
   }
@@ -395,15 +394,13 @@ TEST_F(Permission, TheWalkingCpuHasTheGuestsBitsAndAlwaysWp) {
     cpu_->mmu().ExitGuest();
     return now;
   };
-  const uint64_t kBits = cr4::kSupervisorNoExecute | cr4::kSupervisorNoAccess |
-                         cr4::kProtectionKeys;
-  Flip(cr0::kWriteProtect, kBits);
-  EXPECT_NE(state().cr0 & cr0::kWriteProtect, 0u);
-  EXPECT_EQ(state().cr4, cr4::kPhysicalAddressExtension | kBits);
+  const uint64_t kBits = cr4::kSmep | cr4::kSmap | cr4::kPke;
+  Flip(cr0::kWp, kBits);
+  EXPECT_NE(state().cr0 & cr0::kWp, 0u);
+  EXPECT_EQ(state().cr4, cr4::kPae | kBits);
   // With paging off every page is a user page to it.
-  ASSERT_TRUE(
-      cpu_->mmu().SetRegisters({.cr0 = cr0::kProtection, .cr4 = kBits}).ok());
-  EXPECT_EQ(state().cr4, cr4::kPhysicalAddressExtension);
+  ASSERT_TRUE(cpu_->mmu().SetRegisters({.cr0 = cr0::kPe, .cr4 = kBits}).ok());
+  EXPECT_EQ(state().cr4, cr4::kPae);
   Allows(Fetch(), Gva(kData.value()));
   Allows(Write(), Gva(kData.value()));
 }

@@ -25,8 +25,7 @@ constexpr Gva kGva{0x40'0000'0000};
 constexpr Gfn kData{1024};
 constexpr GfnRange kTables{Gfn(16), 32};
 constexpr GfnRange kOtherTables{Gfn(64), 32};
-constexpr uint64_t kPagingOn =
-    cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
+constexpr uint64_t kPagingOn = cr0::kPe | cr0::kPg | cr0::kWp;
 
 class Registers : public ::testing::Test {
  protected:
@@ -86,36 +85,35 @@ class Registers : public ::testing::Test {
 // ---- What a CPU refuses ----
 
 TEST_F(Registers, PagingWithoutProtectionIsRefused) {
-  ExpectGp("CR0.PG without CR0.PE", Flip(cr0::kProtection, 0, 0));
-  ExpectGp("CR0.PG without CR0.PE", {.cr0 = cr0::kPaging});
+  ExpectGp("CR0.PG without CR0.PE", Flip(cr0::kPe, 0, 0));
+  ExpectGp("CR0.PG without CR0.PE", {.cr0 = cr0::kPg});
 }
 
 TEST_F(Registers, AnLmaThatIsNotLmeAndPgIsRefused) {
   const std::string words = "EFER.LMA is not what EFER.LME and CR0.PG make it";
-  ExpectGp(words, Flip(0, 0, efer::kLongModeActive));
-  ExpectGp(words, Flip(0, 0, efer::kLongModeEnable));
-  ExpectGp(words, Flip(cr0::kPaging, 0, 0));
-  ExpectGp(words, {.efer = efer::kLongModeActive});
-  ExpectGp(words, {.efer = efer::kLongModeEnable | efer::kLongModeActive});
+  ExpectGp(words, Flip(0, 0, efer::kLma));
+  ExpectGp(words, Flip(0, 0, efer::kLme));
+  ExpectGp(words, Flip(cr0::kPg, 0, 0));
+  ExpectGp(words, {.efer = efer::kLma});
+  ExpectGp(words, {.efer = efer::kLme | efer::kLma});
 }
 
 TEST_F(Registers, LongModeWithoutPaeIsRefused) {
-  ExpectGp("CR4.PAE clear in long mode",
-           Flip(0, cr4::kPhysicalAddressExtension, 0));
+  ExpectGp("CR4.PAE clear in long mode", Flip(0, cr4::kPae, 0));
 }
 
 TEST_F(Registers, BitsOfCr0ThatNoCpuTakesAreRefused) {
   ExpectGp("CR0 bits 63 to 32 are set", Flip(uint64_t{1} << 32, 0, 0));
   ExpectGp("CR0 bits 63 to 32 are set", Flip(uint64_t{1} << 63, 0, 0));
-  ExpectGp("CR0.NW without CR0.CD", Flip(cr0::kNotWriteThrough, 0, 0));
+  ExpectGp("CR0.NW without CR0.CD", Flip(cr0::kNw, 0, 0));
 }
 
 TEST_F(Registers, WhatNoVcpuHasIsRefused) {
-  ExpectGp("CR4.PCIDE: ", Flip(0, cr4::kProcessContextIds, 0));
-  ExpectGp("CR4.PKS: ", Flip(0, cr4::kSupervisorProtectionKeys, 0));
-  ExpectGp("CR4.CET: ", Flip(0, cr4::kControlFlow, 0));
-  ExpectGp("CR4.LAM_SUP: ", Flip(0, cr4::kLinearAddressMasking, 0));
-  ExpectGp("CR4.PCIDE: ", {.cr4 = cr4::kProcessContextIds});
+  ExpectGp("CR4.PCIDE: ", Flip(0, cr4::kPcide, 0));
+  ExpectGp("CR4.PKS: ", Flip(0, cr4::kPks, 0));
+  ExpectGp("CR4.CET: ", Flip(0, cr4::kCet, 0));
+  ExpectGp("CR4.LAM_SUP: ", Flip(0, cr4::kLamSup, 0));
+  ExpectGp("CR4.PCIDE: ", {.cr4 = cr4::kPcide});
 }
 
 TEST_F(Registers, ACr3AboveMaxphyaddrIsRefusedFromItsLowestBitOn) {
@@ -143,20 +141,19 @@ struct FeatureBit {
   uint64_t efer;
 };
 constexpr FeatureBit kFeatureBits[] = {
-    {&CpuFeatures::page_size_extensions, nullptr, "", "CR4.PSE",
-     cr4::kPageSizeExtensions, 0},
+    {&CpuFeatures::page_size_extensions, nullptr, "", "CR4.PSE", cr4::kPse, 0},
     {&CpuFeatures::pse36, nullptr, "", nullptr, 0, 0},
     {&CpuFeatures::one_gib_pages, nullptr, "", nullptr, 0, 0},
     {&CpuFeatures::no_execute, &EntryFormat::has_no_execute, "no_execute",
-     "EFER.NXE", 0, efer::kNoExecuteEnable},
-    {&CpuFeatures::smep, &EntryFormat::has_smep, "smep", "CR4.SMEP",
-     cr4::kSupervisorNoExecute, 0},
-    {&CpuFeatures::smap, &EntryFormat::has_smap, "smap", "CR4.SMAP",
-     cr4::kSupervisorNoAccess, 0},
+     "EFER.NXE", 0, efer::kNxe},
+    {&CpuFeatures::smep, &EntryFormat::has_smep, "smep", "CR4.SMEP", cr4::kSmep,
+     0},
+    {&CpuFeatures::smap, &EntryFormat::has_smap, "smap", "CR4.SMAP", cr4::kSmap,
+     0},
     {&CpuFeatures::protection_keys, &EntryFormat::has_protection_keys,
-     "protection_keys", "CR4.PKE", cr4::kProtectionKeys, 0},
+     "protection_keys", "CR4.PKE", cr4::kPke, 0},
     {&CpuFeatures::five_levels, &EntryFormat::has_five_levels, "five_levels",
-     "CR4.LA57", cr4::kFiveLevels, 0},
+     "CR4.LA57", cr4::kLa57, 0},
 };
 
 TEST_F(Registers, AVcpuHasAtFirstWhatTheWalkingCpuBacks) {
@@ -207,7 +204,7 @@ TEST_F(Registers, ABitWithoutItsFeatureIsRefused) {
 
 TEST_F(Registers, AFeatureThatIsInUseCannotBeTakenAway) {
   for (const FeatureBit& bit : kFeatureBits) {
-    if (bit.bit == nullptr || bit.cr4 == cr4::kFiveLevels) continue;
+    if (bit.bit == nullptr || bit.cr4 == cr4::kLa57) continue;
     PagingRegisters registers = long_mode_;
     registers.cr4 |= bit.cr4;
     registers.efer |= bit.efer;
@@ -223,11 +220,10 @@ TEST_F(Registers, AFeatureThatIsInUseCannotBeTakenAway) {
 }
 
 TEST_F(Registers, WhatMattersToNobodyWhilePagingIsOffIsTaken) {
-  EXPECT_TRUE(Set({.cr0 = cr0::kProtection,
+  EXPECT_TRUE(Set({.cr0 = cr0::kPe,
                    .cr3 = ~uint64_t{0},
-                   .cr4 = cr4::kSupervisorNoExecute | cr4::kProtectionKeys |
-                          cr4::kFiveLevels | cr4::kPageSizeExtensions,
-                   .efer = efer::kLongModeEnable})
+                   .cr4 = cr4::kSmep | cr4::kPke | cr4::kLa57 | cr4::kPse,
+                   .efer = efer::kLme})
                   .ok());
   EXPECT_TRUE(cpu_->Touch(Gva(ToGpa(kData).value()), Write()).hit());
 }
@@ -235,7 +231,7 @@ TEST_F(Registers, WhatMattersToNobodyWhilePagingIsOffIsTaken) {
 TEST_F(Registers, BitsThatPagingDoesNotDependOnAreKept) {
   PagingRegisters registers = long_mode_;
   registers.cr0 |= 1u << 5 | 1u << 18;  // NE, AM
-  registers.cr4 |= cr4::kGlobalPages | cr4::kPageSizeExtensions | 1u << 9;
+  registers.cr4 |= cr4::kPge | cr4::kPse | 1u << 9;
   registers.efer |= 1u;    // SCE
   registers.cr3 |= 0x018;  // PWT, PCD
   ASSERT_TRUE(Set(registers).ok());
@@ -250,22 +246,21 @@ TEST_F(Registers, WithPagingOffTheCpuWalksPaeTablesBelow4GiB) {
   ASSERT_TRUE(cpu_->mmu().EnterGuest().resume());
   const HardwareState state = cpu_->mmu().HardwareState();
   EXPECT_EQ(state.cr0, kPagingOn);
-  EXPECT_EQ(state.cr4, cr4::kPhysicalAddressExtension);
-  EXPECT_EQ(state.efer, efer::kNoExecuteEnable);
+  EXPECT_EQ(state.cr4, cr4::kPae);
+  EXPECT_EQ(state.efer, efer::kNxe);
   EXPECT_EQ(state.root.value() % 32, 0u);
   EXPECT_EQ(state.root.value() >> 32, 0u);
   cpu_->mmu().ExitGuest();
 }
 
 TEST_F(Registers, InLongModeTheCpuWalksFourLevelsWithNxWhateverTheGuestHas) {
-  for (const uint64_t nxe : {uint64_t{0}, efer::kNoExecuteEnable}) {
+  for (const uint64_t nxe : {uint64_t{0}, efer::kNxe}) {
     ASSERT_TRUE(Set(Flip(0, 0, nxe)).ok());
     ASSERT_TRUE(cpu_->mmu().EnterGuest().resume());
     const HardwareState state = cpu_->mmu().HardwareState();
     EXPECT_EQ(state.cr0, kPagingOn);
-    EXPECT_EQ(state.cr4, cr4::kPhysicalAddressExtension);
-    EXPECT_EQ(state.efer, efer::kNoExecuteEnable | efer::kLongModeEnable |
-                              efer::kLongModeActive);
+    EXPECT_EQ(state.cr4, cr4::kPae);
+    EXPECT_EQ(state.efer, efer::kNxe | efer::kLme | efer::kLma);
     EXPECT_EQ(state.root.value() % kPageSize, 0u);
     EXPECT_NE(vm_.host().PointerToTable(state.root), nullptr);
     cpu_->mmu().ExitGuest();
@@ -326,7 +321,7 @@ TEST_F(Registers, WithoutNxeBit63OfAGuestEntryIsReserved) {
   ASSERT_TRUE(cpu_->Touch(kGva, Read()).hit());
   EXPECT_FALSE(cpu_->Touch(kGva, Fetch()).hit());
 
-  ASSERT_TRUE(Set(Flip(0, 0, efer::kNoExecuteEnable)).ok());
+  ASSERT_TRUE(Set(Flip(0, 0, efer::kNxe)).ok());
   const TouchResult touched = cpu_->Touch(kGva, Read());
   ASSERT_TRUE(touched.EndedAs(Kind::kGuestFault)) << touched;
   EXPECT_EQ(touched.outcome.guest_fault.error_code,

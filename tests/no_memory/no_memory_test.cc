@@ -108,10 +108,10 @@ class GuestRam {
 
 PagingRegisters LongMode() {
   PagingRegisters registers;
-  registers.cr0 = cr0::kProtection | cr0::kPaging | cr0::kWriteProtect;
+  registers.cr0 = cr0::kPe | cr0::kPg | cr0::kWp;
   registers.cr3 = GuestRam::kTables << kPageShift;
-  registers.cr4 = cr4::kPhysicalAddressExtension;
-  registers.efer = efer::kLongModeEnable | efer::kLongModeActive;
+  registers.cr4 = cr4::kPae;
+  registers.efer = efer::kLme | efer::kLma;
   return registers;
 }
 
@@ -280,7 +280,7 @@ TEST_P(NoMemory, ACallersMistakeIsAStatusWithoutAnyMemory) {
     return mmu_->InvalidateEnd({ram_.hva(), kPageSize});
   });
   refused("SetRegisters",
-          [&] { return vcpu_->SetRegisters({.cr0 = cr0::kPaging}); });
+          [&] { return vcpu_->SetRegisters({.cr0 = cr0::kPg}); });
   refused("SetAddressSpace",
           [&] { return vcpu_->SetAddressSpace(static_cast<AddressSpace>(9)); });
   refused("GuestCompareExchange", [&] {
