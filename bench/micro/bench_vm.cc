@@ -14,17 +14,20 @@ namespace {
 // roots: none of that may ever cause an eviction here.
 constexpr uint32_t kSpareTables = 128;
 
-std::unique_ptr<Mmu> MakeMmu(Host* host, uint32_t tables) {
+std::unique_ptr<Mmu> MakeMmu(Host* host, uint32_t tables,
+                             uint32_t previous_roots) {
   auto mmu = Mmu::Create({.host = host,
                           .table_capacity = tables + kSpareTables,
-                          .max_vcpus = BenchVm::kVcpus});
+                          .max_vcpus = BenchVm::kVcpus,
+                          .previous_roots = previous_roots});
   SMMU_CHECK(mmu.ok()) << mmu.status().ToString();
   return *std::move(mmu);
 }
 
 }  // namespace
 
-BenchVm::BenchVm(uint32_t tables) : mmu_(MakeMmu(&host_, tables)) {}
+BenchVm::BenchVm(uint32_t tables, uint32_t previous_roots)
+    : mmu_(MakeMmu(&host_, tables, previous_roots)) {}
 
 BenchVm::BenchVm(const Layout& layout) : BenchVm(layout.tables()) {
   for (const GfnRange& gfns : layout.slots()) AddSlot(gfns);

@@ -28,7 +28,8 @@ class BenchVm {
 
   // Room for `tables` shadow pages, and some to spare, so that nothing is ever
   // evicted.
-  explicit BenchVm(uint32_t tables);
+  explicit BenchVm(uint32_t tables,
+                   uint32_t previous_roots = kMaxPreviousRoots);
   // With the slots of a layout.
   explicit BenchVm(const Layout& layout);
 

@@ -49,6 +49,7 @@ int Main(int argc, char** argv) {
   RegisterIndirect();
   RegisterBump();
   RegisterFaults();
+  RegisterRoots();
   RegisterSlots();
   RegisterSlotLoops();
   RegisterSweeps();

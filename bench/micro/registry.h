@@ -26,6 +26,7 @@ void RegisterDirect();
 void RegisterIndirect();
 void RegisterBump();
 void RegisterFaults();
+void RegisterRoots();
 void RegisterSlots();
 void RegisterSlotLoops();
 void RegisterSweeps();

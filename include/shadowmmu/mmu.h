@@ -44,6 +44,8 @@ namespace shadowmmu {
 class VcpuMmu;
 struct Vm;  // the library's inside (src/mmu/vm.h)
 
+inline constexpr uint32_t kMaxPreviousRoots = 3;
+
 struct MmuConfig {
   // Not owned; must outlive the Mmu. Required.
   Host* host = nullptr;
@@ -59,6 +61,10 @@ struct MmuConfig {
   unsigned guest_physical_bits = 48;
   // The largest page that the library may map in one entry.
   Level largest_page = Level::k1G;
+  // How many roots a vCPU keeps besides its current one, 0 to
+  // kMaxPreviousRoots: a CR3 write that goes back to one of them takes no lock
+  // that vCPUs share, and finds everything mapped that was.
+  uint32_t previous_roots = kMaxPreviousRoots;
 };
 
 // How InvalidateAll makes every shadow page go.

@@ -22,15 +22,17 @@ struct Stats {
   uint64_t metadata_bytes = 0;  // all else the library holds from the Host
 
   // ---- What happened since the Mmu was made ----
-  uint64_t faults = 0;         // HandleFault calls
-  uint64_t fault_retries = 0;  // times a fault started over
-  uint64_t guest_faults = 0;   // ended as kGuestFault
-  uint64_t emulations = 0;     // ended as kEmulate
-  uint64_t sptes_set = 0;      // leaf entries made or changed
-  uint64_t pages_created = 0;  // shadow pages made
-  uint64_t pages_zapped = 0;   // shadow pages taken out
-  uint64_t pages_evicted = 0;  // of these, to make room
-  uint64_t sptes_zapped = 0;   // leaf entries taken off their rmap
+  uint64_t faults = 0;           // HandleFault calls
+  uint64_t fault_retries = 0;    // times a fault started over
+  uint64_t guest_faults = 0;     // ended as kGuestFault
+  uint64_t emulations = 0;       // ended as kEmulate
+  uint64_t root_switches = 0;    // register writes that led to another root
+  uint64_t root_cache_hits = 0;  // of these, to a previous one
+  uint64_t sptes_set = 0;        // leaf entries made or changed
+  uint64_t pages_created = 0;    // shadow pages made
+  uint64_t pages_zapped = 0;     // shadow pages taken out
+  uint64_t pages_evicted = 0;    // of these, to make room
+  uint64_t sptes_zapped = 0;     // leaf entries taken off their rmap
   uint64_t generation_bumps = 0;
   uint64_t reclaim_batches = 0;  // holds of the lock by ReclaimObsolete
   uint64_t lock_breaks = 0;      // times a walk let others in

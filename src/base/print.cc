@@ -102,15 +102,16 @@ std::ostream& operator<<(std::ostream& os, const Stats& stats) {
             << "\nmetadata_bytes " << stats.metadata_bytes << "\nfaults "
             << stats.faults << "\nfault_retries " << stats.fault_retries
             << "\nguest_faults " << stats.guest_faults << "\nemulations "
-            << stats.emulations << "\nsptes_set " << stats.sptes_set
-            << "\npages_created " << stats.pages_created << "\npages_zapped "
-            << stats.pages_zapped << "\npages_evicted " << stats.pages_evicted
-            << "\nsptes_zapped " << stats.sptes_zapped << "\ngeneration_bumps "
-            << stats.generation_bumps << "\nreclaim_batches "
-            << stats.reclaim_batches << "\nlock_breaks " << stats.lock_breaks
-            << "\ntlb_flushes " << stats.tlb_flushes << "\nguest_writes "
-            << stats.guest_writes << "\nguest_table_writes "
-            << stats.guest_table_writes << "\n";
+            << stats.emulations << "\nroot_switches " << stats.root_switches
+            << "\nroot_cache_hits " << stats.root_cache_hits << "\nsptes_set "
+            << stats.sptes_set << "\npages_created " << stats.pages_created
+            << "\npages_zapped " << stats.pages_zapped << "\npages_evicted "
+            << stats.pages_evicted << "\nsptes_zapped " << stats.sptes_zapped
+            << "\ngeneration_bumps " << stats.generation_bumps
+            << "\nreclaim_batches " << stats.reclaim_batches << "\nlock_breaks "
+            << stats.lock_breaks << "\ntlb_flushes " << stats.tlb_flushes
+            << "\nguest_writes " << stats.guest_writes
+            << "\nguest_table_writes " << stats.guest_table_writes << "\n";
 }
 
 }  // namespace shadowmmu

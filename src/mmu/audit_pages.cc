@@ -214,13 +214,13 @@ void AuditPages::CheckLink(SpteRef ref, Spte spte) {
 
 void AuditPages::CheckRoots() {
   for (const VcpuState* vcpu : vm_.vcpus) {
-    if (vcpu == nullptr || vcpu->root.epoch != vm_.generations.arena_epoch) {
-      continue;
+    if (vcpu == nullptr) continue;
+    SpinLockHolder held(&vcpu->roots_lock);
+    CountRoot(vcpu->root);
+    for (const PreviousRoot& previous : vcpu->previous) {
+      CountRoot(previous.root);
     }
-    for (unsigned i = 0; i < vcpu->root.pages; ++i) {
-      if (vcpu->root.page[i] == TableIndex::kNil) continue;
-      ++roots_[ToInt(vcpu->root.page[i])];
-    }
+    if (vcpu->root.epoch != vm_.generations.arena_epoch) continue;
     CheckHardwareRoot(*vcpu);
   }
   for (uint32_t i = 1; i < vm_.arena.end(); ++i) {
@@ -234,6 +234,11 @@ void AuditPages::CheckRoots() {
                 " vCPUs, ", counted, " counted");
     }
   }
+}
+
+void AuditPages::CountRoot(const RootHandle& root) {
+  if (root.epoch != vm_.generations.arena_epoch) return;
+  root.ForEachPage([&](TableIndex table) { ++roots_[ToInt(table)]; });
 }
 
 // What the vCPU's CPU walks from is what its root handle says.

@@ -14,6 +14,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "shadowmmu/audit.h"
 #include "src/mmu/audit_lists.h"
+#include "src/mmu/vcpu_state.h"
 #include "src/mmu/vm.h"
 
 namespace shadowmmu {
@@ -33,6 +34,8 @@ class AuditPages {
   void CheckTranslations(TableIndex table)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckHardwareRoot(const VcpuState& vcpu)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  void CountRoot(const RootHandle& root)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckQuadrant(const VcpuState& vcpu, unsigned i)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);

@@ -75,15 +75,16 @@ absl::StatusOr<Pdptes> PdptesAfter(Vm& vm, const VcpuState& vcpu,
 
 // The mode that follows from what the vCPU has now.
 void Follow(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock) {
-  const PagingMode before = vcpu.paging;
   vcpu.paging = PagingModeOf(vcpu.registers, vcpu.pdptes, vcpu.features,
                              vm.config.guest_physical_bits);
   vcpu.requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
-  MutexLock held(&vm.lock);  // the audit looks at the root and its address
-  const Hpa root = vcpu.hardware.root;
-  vcpu.hardware = HardwareStateFor(vcpu.paging, vm.entry_format);
-  vcpu.hardware.root = root;
-  if (!SameTables(before, vcpu.paging)) ReleaseRoot(vm, vcpu);
+  {
+    SpinLockHolder held(&vcpu.roots_lock);
+    const Hpa root = vcpu.hardware.root;
+    vcpu.hardware = HardwareStateFor(vcpu.paging, vm.entry_format);
+    vcpu.hardware.root = root;
+  }
+  SwitchRoot(vm, vcpu);
 }
 
 // What the walking CPU has not, the guest's cannot have.

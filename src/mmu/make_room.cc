@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "src/mmu/roots.h"
 #include "src/mmu/zap.h"
 
 namespace shadowmmu {
@@ -83,11 +84,14 @@ bool MakeRoomSlow(Vm& vm, VmLock& held, const Needs& needs) {
                              return v.lists.back_references().pool();
                            });
     if (!grown) return false;
-    const bool evicted = Evict(vm, [&] {
+    const auto enough = [&] {
       vm.lock.AssertHeld();
       return !NeedsEviction(vm, needs);
-    });
-    if (!evicted) return false;
+    };
+    if (Evict(vm, enough)) continue;
+    // Roots that vCPUs have left may stand in the way.
+    DropPreviousRoots(vm);
+    if (!Evict(vm, enough)) return false;
   }
   return true;
 }

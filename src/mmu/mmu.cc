@@ -76,6 +76,10 @@ absl::Status CheckConfig(const MmuConfig& config) {
     return OutOfRange("guest_physical_bits", bits, kMinPhysicalBits,
                       kMaxPhysicalBits);
   }
+  if (config.previous_roots > kMaxPreviousRoots) {
+    return OutOfRange("previous_roots", config.previous_roots, 0,
+                      kMaxPreviousRoots);
+  }
   if (config.largest_page < Level::k4K || config.largest_page > Level::k1G) {
     return absl::InvalidArgumentError("largest_page: not 4K, 2M or 1G");
   }
@@ -226,6 +230,8 @@ Stats Mmu::GetStats() const {
     stats.fault_retries += vcpu->fault_retries.value();
     stats.guest_faults += vcpu->guest_faults.value();
     stats.emulations += vcpu->emulations.value();
+    stats.root_switches += vcpu->root_switches.value();
+    stats.root_cache_hits += vcpu->root_cache_hits.value();
   }
   return stats;
 }

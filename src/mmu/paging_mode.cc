@@ -51,11 +51,6 @@ bool PagingMode::Canonical(Gva gva) const {
   return static_cast<uint64_t>(value >> shift) == gva.value();
 }
 
-bool SameTables(const PagingMode& a, const PagingMode& b) {
-  return a.format.levels() == b.format.levels() && a.rules == b.rules &&
-         a.long_mode == b.long_mode && a.root == b.root && a.pdptes == b.pdptes;
-}
-
 // The combinations that every CPU refuses (SDM vol. 3, 2.5, 4.1.1; APM vol. 2,
 // 3.1, 14.6), then those that its features forbid.
 absl::Status CheckRegisters(const PagingRegisters& registers,

@@ -41,9 +41,6 @@ struct PagingMode {
   }
 };
 
-// Whether a vCPU may keep its root from one mode to the other.
-bool SameTables(const PagingMode& a, const PagingMode& b);
-
 // Whether a CPU of these features takes these registers, PDPTEs apart.
 // InvalidArgument: it raises #GP.
 absl::Status CheckRegisters(const PagingRegisters& registers,

@@ -1,6 +1,7 @@
 #include "src/mmu/roots.h"
 
 #include <array>
+#include <utility>
 
 #include "src/base/check.h"
 #include "src/mmu/flush.h"
@@ -72,18 +73,37 @@ PageRole RoleOfRoot(const VcpuState& vcpu, unsigned i) {
                   mode.rules, quadrant);
 }
 
+// Where a table is does not change.
+Hpa AddressOf(Vm& vm, TableIndex table) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  return vm.arena.HpaOf(table);
+}
+
 // What stands in a PAE root for the page directory `table`, or for none.
-Spte PaeRootEntry(Vm& vm, TableIndex table)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+Spte PaeRootEntry(Vm& vm, TableIndex table) {
   if (table == TableIndex::kNil) return Spte();
-  const Spte entry = vm.format.PaeRoot(vm.arena.HpaOf(table));
+  const Spte entry = vm.format.PaeRoot(AddressOf(vm, table));
   SMMU_CHECK_EQ(vm.format.ReservedBitsSetInRoot(entry), 0u);
   return entry;
 }
 
+// Points the walking CPU to the current root.
+void PlaceRoot(Vm& vm, VcpuState& vcpu)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vcpu.roots_lock) {
+  const RootHandle& root = vcpu.root;
+  if (!UsesPaeRoot(vcpu.paging)) {
+    vcpu.hardware.root = AddressOf(vm, root.page[0]);
+    return;
+  }
+  for (unsigned i = 0; i < root.pages; ++i) {
+    vcpu.pae_entries[i].store(PaeRootEntry(vm, root.page[i]).bits(),
+                              std::memory_order_release);
+  }
+  vcpu.hardware.root = vcpu.pae_root;
+}
+
 void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  RootHandle& root = vcpu.root;
+  RootHandle root;
   root.pages = plan.pages;
   root.epoch = vm.generations.arena_epoch;
   FlushObligation flush;
@@ -94,38 +114,122 @@ void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan)
     ++vm.arena.Page(table).root_count;
     root.page[i] = table;
   }
-  if (UsesPaeRoot(vcpu.paging)) {
-    for (unsigned i = 0; i < plan.pages; ++i) {
-      vcpu.pae_entries[i].store(PaeRootEntry(vm, root.page[i]).bits(),
-                                std::memory_order_release);
-    }
-    vcpu.hardware.root = vcpu.pae_root;
-  } else {
-    vcpu.hardware.root = vm.arena.HpaOf(root.page[0]);
+  {
+    SpinLockHolder held(&vcpu.roots_lock);
+    vcpu.root = root;
+    PlaceRoot(vm, vcpu);
   }
   vcpu.requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
   flush.Pay(vm);
 }
 
-}  // namespace
-
-bool RootUsable(Vm& vm, const VcpuState& vcpu) {
-  const RootHandle& root = vcpu.root;
+bool Usable(Vm& vm, const RootHandle& root)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   if (root.empty() || root.epoch != vm.generations.arena_epoch) return false;
-  for (unsigned i = 0; i < root.pages; ++i) {
-    if (root.page[i] == TableIndex::kNil) continue;
-    const ShadowPage& page = vm.arena.Page(root.page[i]);
+  bool usable = true;
+  root.ForEachPage([&](TableIndex table) {
+    vm.lock.AssertHeld();
+    const ShadowPage& page = vm.arena.Page(table);
     if (page.state != PageState::kActive ||
         page.mmu_valid_gen != vm.generations.mmu_valid_gen) {
-      return false;
+      usable = false;
+    }
+  });
+  return usable;
+}
+
+void Release(Vm& vm, const RootHandle& root)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  if (root.epoch != vm.generations.arena_epoch) return;
+  root.ForEachPage([&](TableIndex table) {
+    vm.lock.AssertHeld();
+    ShadowPage& page = vm.arena.Page(table);
+    SMMU_CHECK_GT(page.root_count, 0u);
+    if (--page.root_count == 0 && page.state == PageState::kZapped) {
+      FreeUnpinned(vm, table);
+    }
+  });
+}
+
+// Lets go of the previous roots for which `unwanted` holds.
+template <typename Unwanted>
+void DropPreviousIf(Vm& vm, VcpuState& vcpu, Unwanted unwanted)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  SpinLockHolder held(&vcpu.roots_lock);
+  for (PreviousRoot& previous : vcpu.previous) {
+    if (previous.root.empty() || !unwanted(previous.root)) continue;
+    Release(vm, previous.root);
+    previous = PreviousRoot();
+  }
+}
+
+RootKey KeyOf(const VcpuState& vcpu) {
+  const PagingMode& mode = vcpu.paging;
+  return {.space = vcpu.space,
+          .long_mode = mode.long_mode,
+          .levels = mode.format.levels(),
+          .rules = mode.rules,
+          .table = mode.root,
+          .pdptes = mode.pdptes};
+}
+
+// Takes the previous root of `key` out; an empty one if there is none.
+RootHandle TakePrevious(VcpuState& vcpu, const RootKey& key)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vcpu.roots_lock) {
+  for (PreviousRoot& previous : vcpu.previous) {
+    if (!previous.root.empty() && previous.key == key) {
+      return std::exchange(previous, PreviousRoot()).root;
     }
   }
-  return true;
+  return RootHandle();
 }
+
+// Puts `root` first among the `most` previous ones; the last falls out if none
+// is empty, and is returned.
+RootHandle KeepPrevious(VcpuState& vcpu, PreviousRoot root, size_t most)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vcpu.roots_lock) {
+  for (size_t i = 0; i < most && !root.root.empty(); ++i) {
+    std::swap(root, vcpu.previous[i]);
+  }
+  return root.root;
+}
+
+// Whether a switch to `key` leaves a place for the root that is left.
+bool FitsPrevious(const VcpuState& vcpu, const RootKey& key, size_t most)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vcpu.roots_lock) {
+  if (vcpu.root.empty()) return true;
+  for (size_t i = 0; i < most; ++i) {
+    const PreviousRoot& previous = vcpu.previous[i];
+    if (previous.root.empty() || previous.key == key) return true;
+  }
+  return false;
+}
+
+// Makes the root of `key`, or none, the current one; returns what fell out of
+// the previous ones.
+RootHandle Exchange(Vm& vm, VcpuState& vcpu, const RootKey& key)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vcpu.roots_lock) {
+  const PreviousRoot left{.key = vcpu.root_key, .root = vcpu.root};
+  vcpu.root_key = key;
+  vcpu.root = TakePrevious(vcpu, key);
+  if (!vcpu.root.empty()) {
+    vcpu.root_cache_hits.Increment();
+    PlaceRoot(vm, vcpu);
+  }
+  return KeepPrevious(vcpu, left, vm.config.previous_roots);
+}
+
+}  // namespace
+
+bool RootUsable(Vm& vm, const VcpuState& vcpu) { return Usable(vm, vcpu.root); }
 
 std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
   {
     MutexLock held(&vm.lock);
+    DropPreviousIf(vm, vcpu, [&vm](const RootHandle& root) {
+      vm.lock.AssertHeld();
+      return !Usable(vm, root);
+    });
     if (RootUsable(vm, vcpu)) return std::nullopt;
   }
   const SlotReader reader(vm.slots);
@@ -140,19 +244,38 @@ std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
   return std::nullopt;
 }
 
-void ReleaseRoot(Vm& vm, VcpuState& vcpu) {
-  vm.lock.AssertHeld();
-  const bool current = vcpu.root.epoch == vm.generations.arena_epoch;
-  for (unsigned i = 0; current && i < vcpu.root.pages; ++i) {
-    const TableIndex table = vcpu.root.page[i];
-    if (table == TableIndex::kNil) continue;
-    ShadowPage& page = vm.arena.Page(table);
-    SMMU_CHECK_GT(page.root_count, 0u);
-    if (--page.root_count == 0 && page.state == PageState::kZapped) {
-      FreeUnpinned(vm, table);
+void SwitchRoot(Vm& vm, VcpuState& vcpu) {
+  const RootKey key = KeyOf(vcpu);
+  if (key == vcpu.root_key) return;
+  vcpu.root_switches.Increment();
+  {
+    SpinLockHolder held(&vcpu.roots_lock);
+    if (FitsPrevious(vcpu, key, vm.config.previous_roots)) {
+      Exchange(vm, vcpu, key);
+      return;
     }
   }
+  // One falls out. It is let go of in the same hold of the lock: the audit
+  // counts who holds a root.
+  MutexLock held(&vm.lock);
+  SpinLockHolder roots_held(&vcpu.roots_lock);
+  Release(vm, Exchange(vm, vcpu, key));
+}
+
+void ReleaseRoot(Vm& vm, VcpuState& vcpu) {
+  SpinLockHolder held(&vcpu.roots_lock);
+  Release(vm, vcpu.root);
   vcpu.root = RootHandle();
+}
+
+void DropPreviousRoots(Vm& vm, VcpuState& vcpu) {
+  DropPreviousIf(vm, vcpu, [](const RootHandle&) { return true; });
+}
+
+void DropPreviousRoots(Vm& vm) {
+  for (VcpuState* vcpu : vm.vcpus) {
+    if (vcpu != nullptr) DropPreviousRoots(vm, *vcpu);
+  }
 }
 
 }  // namespace shadowmmu

@@ -2,16 +2,19 @@
 //
 //  1. A root is held by a count in its shadow pages, so that it is not freed
 //     while a CPU may walk it.
-//  2. A root is usable while its pages are active and of the current
+//  2. The roots that a vCPU had before are held as well (previous_roots), and
+//     are the first to go when there is no room.
+//  3. A root is usable while its pages are active and of the current
 //     generation, and its handle of the current epoch.
-//  3. The four entries of a PAE root are written when the root is loaded, while
+//  4. The four entries of a PAE root are written when the root is loaded, while
 //     the vCPU is out of the guest; they have no W and U bits. What the guest's
 //     PDPTEs do not name is not present.
-//  4. A new root is never used with what the CPU has cached of the old one: a
+//  5. A new root is never used with what the CPU has cached of the old one: a
 //     flush is asked for. (Another CR3 need not flush, where the CPU tags what
 //     it caches with a VPID or an ASID; and a PAE root is at the same address.)
 //
-// Locking: the MMU lock; the vCPU's own thread.
+// Locking: the MMU lock where it says so; the vCPU's own thread, but for
+// DropPreviousRoots. Takes roots_lock.
 
 #ifndef SHADOWMMU_MMU_ROOTS_H_
 #define SHADOWMMU_MMU_ROOTS_H_
@@ -35,9 +38,18 @@ bool RootUsable(Vm& vm, const VcpuState& vcpu)
 std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu)
     ABSL_LOCKS_EXCLUDED(vm.lock);
 
-// Lets go of the root, if there is one.
+// Makes the root of the vCPU's mode and address space, as they are now, its
+// current one: the same, a previous one, or none, to be loaded.
+void SwitchRoot(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock);
+
+// Lets go of the current root, if there is one.
 void ReleaseRoot(Vm& vm, VcpuState& vcpu)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Lets go of every previous root, of one vCPU or of all.
+void DropPreviousRoots(Vm& vm, VcpuState& vcpu)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+void DropPreviousRoots(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 }  // namespace shadowmmu
 

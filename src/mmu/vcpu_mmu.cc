@@ -108,7 +108,10 @@ VcpuMmu::~VcpuMmu() {
   VcpuState*& registered = vm_.vcpus[ToInt(state_->id)];
   if (registered != state_.get()) return;  // never got its place
   ReleaseRoot(vm_, *state_);
+  DropPreviousRoots(vm_, *state_);
   registered = nullptr;
+  vm_.counters.root_switches += state_->root_switches.value();
+  vm_.counters.root_cache_hits += state_->root_cache_hits.value();
   vm_.counters.faults += state_->faults.value();
   vm_.counters.fault_retries += state_->fault_retries.value();
   vm_.counters.guest_faults += state_->guest_faults.value();
@@ -163,8 +166,7 @@ absl::Status VcpuMmu::SetAddressSpace(AddressSpace space) {
   if (space == state_->space) return absl::OkStatus();
   state_->space = space;
   state_->requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
-  MutexLock held(&vm_.lock);
-  ReleaseRoot(vm_, *state_);
+  SwitchRoot(vm_, *state_);
   return absl::OkStatus();
 }
 

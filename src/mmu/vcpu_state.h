@@ -5,12 +5,17 @@
 //     enters stores mode, then loads requests; the one who requests stores
 //     requests, then loads mode. All four are seq_cst, so at least one of them
 //     sees the other.
-//  2. The root is held by a count in its shadow pages; a handle of another
-//     arena epoch is discarded, never dereferenced.
+//  2. A root, current or previous, is held by a count in its shadow pages; a
+//     handle of another arena epoch is discarded, never dereferenced.
+//  3. A previous root is usable unless kReloadRoot is requested: what makes a
+//     root unusable requests it of every vCPU, and who serves it lets go of
+//     those that are not usable.
 //
 // Locking: the fields of one thread are those of the thread that uses the
-// VcpuMmu; `root`, `hardware` and the PAE entries are written under the MMU
-// lock by that thread, and read by it or under the lock.
+// VcpuMmu. `roots_lock`, a leaf, is held by whoever writes a field of "roots",
+// and by other threads that read one; only the owning thread writes what is not
+// `previous`, and may read that without it. So a switch to a previous root
+// takes no lock that vCPUs share.
 
 #ifndef SHADOWMMU_MMU_VCPU_STATE_H_
 #define SHADOWMMU_MMU_VCPU_STATE_H_
@@ -19,8 +24,11 @@
 #include <atomic>
 #include <cstdint>
 
+#include "absl/base/thread_annotations.h"
 #include "shadowmmu/host.h"
+#include "shadowmmu/mmu.h"
 #include "shadowmmu/vcpu_mmu.h"
+#include "src/base/mutex.h"
 #include "src/memslot/slot_table.h"
 #include "src/mmu/paging_mode.h"
 #include "src/rmap/spte_ref.h"
@@ -44,10 +52,35 @@ struct RootHandle {
   uint64_t epoch = 0;
 
   bool empty() const { return pages == 0; }
+  // The pages that are there.
+  template <typename Visit>
+  void ForEachPage(Visit visit) const {
+    for (unsigned i = 0; i < pages; ++i) {
+      if (page[i] != TableIndex::kNil) visit(page[i]);
+    }
+  }
   // Where the walk of `gva` begins. Precondition: not empty.
   TableIndex For(Gva gva) const {
     return pages == 1 ? page[0] : page[gva.value() >> 30 & (kMaxPages - 1)];
   }
+};
+
+// What decides which tables a vCPU walks: two vCPUs, or one at two times, whose
+// keys are equal may have the same root.
+struct RootKey {
+  AddressSpace space = AddressSpace::kNormal;
+  bool long_mode = false;
+  unsigned levels = 0;
+  GuestRules rules{EntryLayout::kPae, 0};  // as with paging off, at reset
+  Gfn table;
+  Pdptes pdptes = {};
+  friend bool operator==(const RootKey&, const RootKey&) = default;
+};
+
+// A root that the vCPU has left, and may come back to.
+struct PreviousRoot {
+  RootKey key;
+  RootHandle root;  // empty: none
 };
 
 // A counter that one thread writes and any reads.
@@ -76,12 +109,21 @@ struct alignas(64) VcpuState {
   PagingMode paging;
   AddressSpace space = AddressSpace::kNormal;
   SlotCache slot_cache;
+
+  // ---- Roots ----
+  mutable SpinLock roots_lock{LockRank::kLeaf};
   HardwareState hardware;
+  RootKey root_key;
   RootHandle root;
+  // The latest first.
+  std::array<PreviousRoot, kMaxPreviousRoots> previous
+      ABSL_GUARDED_BY(roots_lock);
   // The PAE root: four entries, 32 bytes, below 4 GiB.
   std::atomic<uint64_t>* pae_entries = nullptr;
   Hpa pae_root;
 
+  OwnCounter root_switches;
+  OwnCounter root_cache_hits;
   OwnCounter faults;
   OwnCounter fault_retries;
   OwnCounter guest_faults;

@@ -100,6 +100,11 @@ class BusyVm : public ::testing::Test {
         registers.cr0 ^= cr0::kWp;
         ASSERT_TRUE(cpu.mmu().SetRegisters(registers).ok());
       }
+      // Another process, where all vCPUs have the same mode.
+      if (modes_ == kAllAlike && rng.Below(8) == 0) {
+        const Gpa root = tables_[rng.Below(kVcpus)]->root();
+        ASSERT_TRUE(cpu.mmu().WriteCr3(root.value()).ok());
+      }
       const TouchResult touched =
           cpu.Touch(At(page), rng.Below(2) == 0 ? Read() : Write());
       ASSERT_NE(touched.kind, TouchResult::Kind::kBroken) << touched;

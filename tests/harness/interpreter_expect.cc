@@ -37,7 +37,9 @@ constexpr uint64_t Stats::*kStats[] = {&Stats::shadow_pages,
                                        &Stats::tlb_flushes,
                                        &Stats::guest_writes,
                                        &Stats::guest_table_writes,
-                                       &Stats::fault_retries};
+                                       &Stats::fault_retries,
+                                       &Stats::root_switches,
+                                       &Stats::root_cache_hits};
 
 // In the order of the words of Field::kWhy; 0 is "any".
 bool IsWhy(const FaultOutcome& outcome, uint64_t why) {

@@ -97,16 +97,15 @@ std::optional<OpKind> KindNamed(std::string_view name) {
   return std::nullopt;
 }
 
-// The five numbers of a `vm` line, by name.
+// The numbers of a `vm` line, by name.
 struct VmNumber {
   std::string_view name;
   uint32_t VmShape::*member;
 };
-constexpr VmNumber kVmNumbers[] = {{"vcpus", &VmShape::vcpus},
-                                   {"frames", &VmShape::frames},
-                                   {"tables", &VmShape::tables},
-                                   {"largest", &VmShape::largest},
-                                   {"bits", &VmShape::bits}};
+constexpr VmNumber kVmNumbers[] = {
+    {"vcpus", &VmShape::vcpus},   {"frames", &VmShape::frames},
+    {"tables", &VmShape::tables}, {"largest", &VmShape::largest},
+    {"bits", &VmShape::bits},     {"roots", &VmShape::roots}};
 
 class Parser {
  public:

@@ -47,7 +47,9 @@ constexpr Words kStatWords[] = {"shadow_pages",
                                 "tlb_flushes",
                                 "guest_writes",
                                 "guest_table_writes",
-                                "fault_retries"};
+                                "fault_retries",
+                                "root_switches",
+                                "root_cache_hits"};
 constexpr Words kHostCallWords[] = {"resolve", "allocation"};
 
 constexpr uint64_t kNoLimit = ~uint64_t{0};
@@ -233,6 +235,7 @@ VmShape ClampVm(VmShape vm) {
   vm.tables = std::clamp(vm.tables, kStreamMinTables, kStreamMaxTables);
   vm.largest = std::clamp(vm.largest, 1u, 3u);
   vm.bits = std::clamp(vm.bits, 36u, 52u);
+  vm.roots = std::min(vm.roots, 3u);
   return vm;
 }
 

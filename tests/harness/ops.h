@@ -200,6 +200,7 @@ struct VmShape {
   uint32_t tables = 64;  // MmuConfig::table_capacity
   uint32_t largest = 3;  // MmuConfig::largest_page
   uint32_t bits = 40;    // MmuConfig::guest_physical_bits
+  uint32_t roots = 3;    // MmuConfig::previous_roots
   friend bool operator==(const VmShape&, const VmShape&) = default;
 };
 

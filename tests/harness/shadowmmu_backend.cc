@@ -54,6 +54,7 @@ ShadowmmuBackend::ShadowmmuBackend(const VmShape& vm)
   config.table_capacity = vm.tables;
   config.max_vcpus = kStreamMaxVcpus;
   config.guest_physical_bits = vm.bits;
+  config.previous_roots = vm.roots;
   config.largest_page = LevelFromInt(vm.largest);
   absl::StatusOr<std::unique_ptr<Mmu>> mmu = Mmu::Create(config);
   SMMU_CHECK(mmu.ok()) << mmu.status().ToString();

@@ -37,7 +37,8 @@ SmallVm::SmallVm(Options options)
   host_.SetLargestPage(options.largest);
   auto mmu = Mmu::Create({.host = &host_,
                           .table_capacity = options.table_capacity,
-                          .max_vcpus = options.max_vcpus});
+                          .max_vcpus = options.max_vcpus,
+                          .previous_roots = options.previous_roots});
   SMMU_CHECK(mmu.ok()) << mmu.status().ToString();
   mmu_ = *std::move(mmu);
   tracked_ = std::make_unique<TrackedStore>(mmu_.get());

@@ -47,6 +47,7 @@ class SmallVm {
     uint32_t frames = 8192;
     uint32_t table_capacity = 512;
     uint32_t max_vcpus = 16;
+    uint32_t previous_roots = kMaxPreviousRoots;
     Level largest = Level::k4K;  // page of the host
   };
   SmallVm() : SmallVm(Options{}) {}

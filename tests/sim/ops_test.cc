@@ -107,9 +107,10 @@ TEST(OpText, KeepsTheStoryAndDropsOtherComments) {
       ParseStream("# One.\n#\n# Two.\nvm\n# Not this.\nbump # nor this\n");
   ASSERT_TRUE(stream.ok()) << stream.status();
   EXPECT_EQ(stream->story, (std::vector<std::string>{"One.", "", "Two."}));
-  EXPECT_EQ(PrintStream(*stream),
-            "# One.\n#\n# Two.\n"
-            "vm vcpus=1 frames=64 tables=64 largest=1G bits=40\nbump\n");
+  EXPECT_EQ(
+      PrintStream(*stream),
+      "# One.\n#\n# Two.\n"
+      "vm vcpus=1 frames=64 tables=64 largest=1G bits=40 roots=3\nbump\n");
 }
 
 TEST(OpText, ErrorsNameTheirLine) {
@@ -147,8 +148,9 @@ TEST(OpText, RefusesBytesThatAreNone) {
 }
 
 TEST(OpText, RefusesAVmThatIsTooBig) {
-  for (const char* vm : {"vcpus=5", "frames=0", "frames=2049", "tables=27",
-                         "tables=513", "largest=none", "bits=35", "bits=53"}) {
+  for (const char* vm :
+       {"vcpus=5", "frames=0", "frames=2049", "tables=27", "tables=513",
+        "largest=none", "bits=35", "bits=53", "roots=4"}) {
     EXPECT_EQ(ErrorOf(std::string("vm ") + vm),
               "line 1: a number of `vm` is out of bounds")
         << vm;
