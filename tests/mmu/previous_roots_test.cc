@@ -192,13 +192,15 @@ class FewTables : public PreviousRoots {
 TEST_F(FewTables, PreviousRootsGoWhenThereIsNoRoom) {
   std::vector<GuestVcpu*> vcpus = {cpu_};
   for (int v = 1; v < 4; ++v) vcpus.push_back(&vm_.AddVcpu());
-  for (int i = 0; i < 6; ++i) AddProcess(GuestMode::kPae);
+  // Their roots alone are 32 tables, and among them the vCPUs have used all.
+  for (int i = 0; i < 8; ++i) AddProcess(GuestMode::kPae);
   for (uint64_t round = 0; round < 24; ++round) {
-    for (GuestVcpu* vcpu : vcpus) {
-      ASSERT_TRUE(vcpu->mmu().SetRegisters(registers_[round % 6]).ok());
-      const TouchResult touched = vcpu->Touch(kGva, Write());
+    for (uint64_t v = 0; v < vcpus.size(); ++v) {
+      const uint64_t process = (round + 2 * v) % 8;
+      ASSERT_TRUE(vcpus[v]->mmu().SetRegisters(registers_[process]).ok());
+      const TouchResult touched = vcpus[v]->Touch(kGva, Write());
       ASSERT_TRUE(touched.hit()) << touched;
-      EXPECT_EQ(touched.hpa, ToHpa(vm_.PfnOf(kData + round % 6)));
+      EXPECT_EQ(touched.hpa, ToHpa(vm_.PfnOf(kData + process)));
       EXPECT_EQ(vm_.Violations(), "");
     }
   }
