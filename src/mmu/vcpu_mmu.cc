@@ -181,7 +181,7 @@ FaultOutcome VcpuMmu::EnterGuest() {
                                std::memory_order_seq_cst);
         return *bad;
       }
-      // A new root may ask for a flush, too.
+      // A new root asks for a flush, too.
       due |= vcpu.requests.fetch_and(~request::kFlushTlb,
                                      std::memory_order_seq_cst) &
              request::kFlushTlb;
