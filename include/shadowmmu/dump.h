@@ -40,6 +40,7 @@ struct PageRecord {
   uint32_t roots = 0;    // how many vCPUs hold it as root
   uint32_t sptes = 0;    // entries in use
   uint32_t parents = 0;  // entries that point to it
+  bool unsync = false;   // the guest may write its table with no trap
 };
 
 struct MmuDump {

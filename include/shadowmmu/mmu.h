@@ -65,6 +65,10 @@ struct MmuConfig {
   // kMaxPreviousRoots: a CR3 write that goes back to one of them takes no lock
   // that vCPUs share, and finds everything mapped that was.
   uint32_t previous_roots = kMaxPreviousRoots;
+  // Whether a guest's first write to a page table (the last level) gives it the
+  // table, to be written with no further exit until the guest flushes. Without,
+  // every store into a shadowed table ends as EmulateReason::kWriteTracked.
+  bool unsync = true;
 };
 
 // How InvalidateAll makes every shadow page go.

@@ -13,6 +13,7 @@ struct Stats {
   // ---- What is there now ----
   uint64_t shadow_pages = 0;    // tables in use, obsolete and pinned included
   uint64_t obsolete_pages = 0;  // of these, obsolete, or zapped and a root
+  uint64_t unsync_pages = 0;    // of shadow_pages: their tables may be written
   uint64_t leaf_sptes = 0;      // entries that map guest memory
   uint64_t pte_list_descs = 0;  // descriptors in use
   uint64_t rmap_chunks = 0;     // 2 MiB chunks of per-gfn state
@@ -28,6 +29,8 @@ struct Stats {
   uint64_t emulations = 0;       // ended as kEmulate
   uint64_t root_switches = 0;    // register writes that led to another root
   uint64_t root_cache_hits = 0;  // of these, to a previous one
+  uint64_t unsyncs = 0;          // times a page became unsync
+  uint64_t syncs = 0;            // times one was brought in step
   uint64_t sptes_set = 0;        // leaf entries made or changed
   uint64_t pages_created = 0;    // shadow pages made
   uint64_t pages_zapped = 0;     // shadow pages taken out

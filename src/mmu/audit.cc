@@ -4,6 +4,7 @@
 
 #include "src/mmu/audit_lists.h"
 #include "src/mmu/audit_pages.h"
+#include "src/mmu/audit_unsync.h"
 #include "src/mmu/vm.h"
 
 namespace shadowmmu {
@@ -15,6 +16,7 @@ AuditReport Audit(const Mmu& mmu) {
   AuditLists lists(vm, report);
   lists.Collect();
   AuditPages(vm, lists, report).Check();
+  AuditUnsync(vm, report).Check();
   return report;
 }
 

@@ -88,7 +88,9 @@ void AuditPages::CheckPage(TableIndex table) {
               ") finds table ", ToInt(found));
   }
   if (!page.role.direct()) {
-    ++tracked_[ToInt(page.role.space())][page.gfn.value()];
+    TableCounts& counts = tables_[ToInt(page.role.space())][page.gfn.value()];
+    ++counts.shadowing;
+    if (!page.unsync) ++counts.tracking;
     ++pages_shadowing_[ToInt(page.role.space())];
     if (vm_.slot_table().Find(page.role.space(), page.gfn) == nullptr) {
       Violation(report_, 9, "table ", ToInt(table), " shadows the table in ",
@@ -285,19 +287,21 @@ void AuditPages::CheckTracking() {
     CheckSlotTracking(slot);
   });
   for (unsigned space = 0; space < kAddressSpaces; ++space) {
-    if (pages_shadowing_[space] != vm_.tracked_tables[space]) {
+    if (pages_shadowing_[space] != vm_.shadowed_tables[space]) {
       Violation(report_, 11, "as ", space, " has ", pages_shadowing_[space],
-                " shadowed guest tables, ", vm_.tracked_tables[space],
+                " shadowed guest tables, ", vm_.shadowed_tables[space],
                 " counted");
     }
-    for (const auto& [gfn, count] : tracked_[space]) CheckNotWritable(Gfn(gfn));
+    for (const auto& [gfn, counts] : tables_[space]) {
+      if (counts.tracking != 0) CheckNotWritable(Gfn(gfn));
+    }
   }
 }
 
 // The counts of one slot against the pages that were seen.
 void AuditPages::CheckSlotTracking(const Memslot& slot) {
   SlotRmaps& rmaps = *slot.rmaps;
-  const auto& expected = tracked_[ToInt(slot.spec.space)];
+  const auto& expected = tables_[ToInt(slot.spec.space)];
   absl::flat_hash_map<uint64_t, uint64_t> by_gigabyte;
   uint64_t total = 0;
   const uint64_t epoch = vm_.generations.arena_epoch;
@@ -307,31 +311,32 @@ void AuditPages::CheckSlotTracking(const Memslot& slot) {
     for (uint32_t i = 0; i < chunk.gfns; ++i) {
       const Gfn gfn = chunk.first_gfn + i;
       const auto found = expected.find(gfn.value());
-      const uint32_t pages = found == expected.end() ? 0 : found->second;
+      const TableCounts there =
+          found == expected.end() ? TableCounts() : found->second;
       const uint32_t counted = counts == nullptr ? 0 : counts[i];
-      if (pages != counted) {
-        Violation(report_, 11, gfn, " of ", slot.spec.space, " is shadowed by ",
-                  pages, " pages, ", counted, " counted");
+      if (there.tracking != counted) {
+        Violation(report_, 11, gfn, " of ", slot.spec.space, " is tracked by ",
+                  there.tracking, " pages, ", counted, " counted");
       }
-      sum += pages;
+      sum += there.shadowing;
     }
-    if (sum != chunk.tracked_tables) {
+    if (sum != chunk.shadowed_tables) {
       Violation(report_, 11, "the chunk of ", chunk.first_gfn, " holds ", sum,
-                " shadowed tables, ", chunk.tracked_tables, " counted");
+                " shadowed tables, ", chunk.shadowed_tables, " counted");
     }
     by_gigabyte[AlignDown(chunk.first_gfn, Level::k1G).value()] += sum;
     total += sum;
   });
   rmaps.ForEachGigabyte(epoch, [&](Gfn gfn, GigabyteRecord& record) {
-    if (by_gigabyte[gfn.value()] != record.tracked_tables) {
+    if (by_gigabyte[gfn.value()] != record.shadowed_tables) {
       Violation(report_, 11, "the GiB of ", gfn, " holds ",
                 by_gigabyte[gfn.value()], " shadowed tables, ",
-                record.tracked_tables, " counted");
+                record.shadowed_tables, " counted");
     }
   });
-  if (total != rmaps.tracked_tables()) {
+  if (total != rmaps.shadowed_tables()) {
     Violation(report_, 11, slot.spec, " holds ", total, " shadowed tables, ",
-              rmaps.tracked_tables(), " counted");
+              rmaps.shadowed_tables(), " counted");
   }
 }
 

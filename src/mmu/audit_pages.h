@@ -59,8 +59,13 @@ class AuditPages {
   uint64_t indirect_ = 0;
   uint64_t place_arrays_ = 0;
   uint64_t pages_shadowing_[kAddressSpaces] = {};
-  // How many shadow pages shadow the guest table in a gfn, by space.
-  absl::flat_hash_map<uint64_t, uint32_t> tracked_[kAddressSpaces];
+  // How many shadow pages shadow the guest table in a gfn, by space, and how
+  // many of them are not unsync.
+  struct TableCounts {
+    uint32_t shadowing = 0;
+    uint32_t tracking = 0;
+  };
+  absl::flat_hash_map<uint64_t, TableCounts> tables_[kAddressSpaces];
   absl::flat_hash_map<uint32_t, uint32_t> roots_;
   absl::flat_hash_set<uint32_t> translations_;
 };

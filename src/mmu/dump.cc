@@ -40,6 +40,7 @@ PageRecord RecordPage(Vm& vm, TableIndex table)
   record.roots = page.root_count;
   record.sptes = page.entries;
   record.parents = static_cast<uint32_t>(vm.lists.Count(page.parents));
+  record.unsync = page.unsync;
   return record;
 }
 
@@ -106,7 +107,8 @@ std::ostream& operator<<(std::ostream& os, const LeafRecord& leaf) {
 std::ostream& operator<<(std::ostream& os, const PageRecord& page) {
   return os << page.gfn << ", " << page.role << ", generation "
             << page.mmu_valid_gen << ", " << page.roots << " roots, "
-            << page.parents << " parents, " << page.sptes << " entries";
+            << page.parents << " parents, " << page.sptes << " entries"
+            << (page.unsync ? ", unsync" : "");
 }
 
 std::ostream& operator<<(std::ostream& os, const MmuDump& dump) {

@@ -57,6 +57,13 @@ GuestFormat::GuestFormat(GuestRules rules, unsigned levels,
   }
 }
 
+uint64_t GuestFormat::ReservedInPageTable(GuestRules rules,
+                                          unsigned physical_bits) {
+  return rules.layout() == EntryLayout::k32Bit
+             ? 0
+             : ReservedOfLong(rules, 1, false, physical_bits);
+}
+
 EntryRange EntriesMadeFrom(PageRole role, size_t offset, size_t bytes) {
   if (role.rules().layout() != EntryLayout::k32Bit) {
     return {static_cast<unsigned>(offset / 8),

@@ -83,6 +83,9 @@ class GuestFormat {
     if ((gpte & pte::kNoExecute) == 0) bits |= Rights::kExecute;
     return Rights(bits);
   }
+  // Bits of a present entry of a page table that must not be set, at the level
+  // of pages of 4 KiB, which is the same in every mode of these rules.
+  static uint64_t ReservedInPageTable(GuestRules rules, unsigned physical_bits);
   // Zero outside long mode, where the bits are reserved or not there.
   static unsigned KeyOf(uint64_t gpte) {
     return static_cast<unsigned>(gpte >> pte::kKeyShift & 15);

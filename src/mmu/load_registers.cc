@@ -85,6 +85,7 @@ void Follow(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock) {
     vcpu.hardware.root = root;
   }
   SwitchRoot(vm, vcpu);
+  NoteFlush(vm, vcpu);
 }
 
 // What the walking CPU has not, the guest's cannot have.

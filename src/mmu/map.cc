@@ -7,6 +7,8 @@
 #include "src/mmu/flush.h"
 #include "src/mmu/page_life.h"
 #include "src/mmu/spte_write.h"
+#include "src/mmu/sync.h"
+#include "src/mmu/table_tracking.h"
 
 namespace shadowmmu {
 namespace {
@@ -108,7 +110,9 @@ MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {
   if (!target_.host.writable || target_.slot.read_only()) {
     rights = rights.WithoutWrite();
   }
-  const bool tracked = rights.write() && AnyTableShadowedIn(vm_, gfn, level);
+  // No table lies below a large page.
+  const bool tracked = rights.write() && level == Level::k4K &&
+                       IsTracked(vm_, gfn) && !(write && TryUnsync(vm_, gfn));
   if (tracked) rights = GuestRights().WithoutWrite();
   const Spte spte =
       vm_.format.Leaf(AlignDown(target_.host.pfn, level), level, rights,

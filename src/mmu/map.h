@@ -7,7 +7,8 @@
 //  2. A child that is linked already is kept only if its gfn and its role are
 //     what this walk needs; otherwise it is unlinked first.
 //     (Two bugs that sat in KVM for 16 years and more came of trusting it.)
-//  3. A page that holds a shadowed guest table is never mapped writable.
+//  3. A page that holds a tracked guest table is never mapped writable. A write
+//     to one makes its shadow pages unsync, if they can be (sync.h).
 //
 // Locking: the MMU lock.
 

@@ -213,6 +213,7 @@ Stats Mmu::GetStats() const {
     ++stats.obsolete_pages;
   }
   stats.obsolete_pages += vm_->pinned_pages;
+  stats.unsync_pages = vm_->unsync_pages;
   stats.pte_list_descs = vm_->lists.descriptors().in_use();
   stats.table_bytes = vm_->arena.tables_in_use() * kPageSize;
   stats.metadata_bytes =

@@ -2,7 +2,7 @@
 // the write-tracking of guest tables, and the tables' entries in step.
 //
 //  1. While an indirect page is active, the guest table that it shadows is
-//     tracked, and no spte of any address space can write it.
+//     tracked (table_tracking.h), but for the time that it is unsync (sync.h).
 //  2. A page that is made is empty and of the current generation; nothing of
 //     its parent's state is inherited but the role.
 //  3. A page that is unmade has no entries and no parents, and no lookup finds
@@ -26,12 +26,14 @@ namespace shadowmmu {
 // `gfn`, with write-track counts.
 //
 // If it was made, its guest table is write-protected when the flush is paid,
-// and not before: what was read of the table earlier must be read again.
+// and not before: what was read of the table earlier must be read again. If it
+// was there and unsync, it is in step now; what it leads to need not be.
 TableIndex FindOrMakePage(Vm& vm, Gfn gfn, PageRole role,
                           FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
-// The same, linked under entry `ref` in the place of what is there.
+// The same, linked under entry `ref` in the place of what is there, and in step
+// with all that it leads to.
 TableIndex LinkNewChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
                         FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
@@ -58,11 +60,6 @@ inline TableIndex EnsureChild(Vm& vm, SpteRef ref, Gfn gfn, PageRole role,
 // once the flush is paid, and once it is no root.
 void UnmakePage(Vm& vm, TableIndex table, Clearing clearing,
                 FlushObligation& flush) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
-
-// Whether a shadowed guest table lies in what an entry of `level` maps from
-// `gfn` on, in any address space. Precondition: gfn aligned to level.
-bool AnyTableShadowedIn(Vm& vm, Gfn gfn, Level level)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 }  // namespace shadowmmu
 

@@ -1,16 +1,22 @@
 #include "src/mmu/roots.h"
 
 #include <array>
+#include <thread>
 #include <utility>
 
 #include "src/base/check.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/make_room.h"
 #include "src/mmu/page_life.h"
+#include "src/mmu/sync.h"
+#include "src/mmu/unsync_marks.h"
 #include "src/mmu/zap.h"
 
 namespace shadowmmu {
 namespace {
+
+// How often a sync of a root lets others in before it runs to its end.
+constexpr int kMaxSyncBreaks = 64;
 
 // Makes sure that a guest table which the root names can be shadowed: it lies
 // in a live slot, and there are counts for it.
@@ -120,6 +126,8 @@ void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan)
     PlaceRoot(vm, vcpu);
   }
   vcpu.requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
+  // A page that others use, or used.
+  NoteFlush(vm, vcpu);
   flush.Pay(vm);
 }
 
@@ -260,6 +268,34 @@ void SwitchRoot(Vm& vm, VcpuState& vcpu) {
   MutexLock held(&vm.lock);
   SpinLockHolder roots_held(&vcpu.roots_lock);
   Release(vm, Exchange(vm, vcpu, key));
+}
+
+void NoteFlush(Vm& vm, VcpuState& vcpu) {
+  bool out_of_step = false;
+  vcpu.root.ForEachPage(
+      [&](TableIndex table) { out_of_step |= RootOutOfStep(vm, table); });
+  if (out_of_step) {
+    vcpu.requests.fetch_or(request::kSyncRoot, std::memory_order_seq_cst);
+  }
+}
+
+void SyncRoot(Vm& vm, VcpuState& vcpu) {
+  VmLock held(vm);
+  FlushObligation flush;
+  for (int breaks = 0; RootUsable(vm, vcpu); ++breaks) {
+    bool more = false;
+    vcpu.root.ForEachPage([&](TableIndex table) {
+      vm.lock.AssertHeld();
+      more |= SyncSomeBelow(vm, table, flush);
+    });
+    flush.Pay(vm);
+    if (!more) return;
+    // Others may make as many unsync as are synced here: not for ever.
+    if (breaks < kMaxSyncBreaks && vm.lock.Contended()) {
+      ++vm.counters.lock_breaks;
+      held.Break([] { std::this_thread::yield(); });
+    }
+  }
 }
 
 void ReleaseRoot(Vm& vm, VcpuState& vcpu) {

@@ -13,6 +13,11 @@
 //     flush is asked for. (Another CR3 need not flush, where the CPU tags what
 //     it caches with a VPID or an ASID; and a PAE root is at the same address.)
 //
+//  6. A guest that flushes finds nothing that is older: what the root leads to
+//  is
+//     brought in step before the vCPU enters again (NoteFlush). That takes no
+//     lock that vCPUs share where nothing under the root is unsync.
+//
 // Locking: the MMU lock where it says so; the vCPU's own thread, but for
 // DropPreviousRoots. Takes roots_lock.
 
@@ -41,6 +46,12 @@ std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu)
 // Makes the root of the vCPU's mode and address space, as they are now, its
 // current one: the same, a previous one, or none, to be loaded.
 void SwitchRoot(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock);
+
+// The guest has flushed what its CPU has cached under the current root.
+void NoteFlush(Vm& vm, VcpuState& vcpu);
+// Brings everything that the current root leads to in step. Takes the MMU lock,
+// and lets others in between.
+void SyncRoot(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock);
 
 // Lets go of the current root, if there is one.
 void ReleaseRoot(Vm& vm, VcpuState& vcpu)

@@ -8,8 +8,14 @@
 //     for each entry; a direct page maps gfns from `gfn` on, and has none.
 //  3. `parents` lists every entry that points here, and nothing else.
 //  4. `entries` counts the present entries.
+//  5. An unsync page is an indirect one of level k4K whose guest table may be
+//     written with no trap: its entries may be older than the guest's.
+//  6. Entry i is marked in the page's UnsyncChildren if and only if it links a
+//     child that is unsync or has marks itself; `unsync_children` counts the
+//     marks.
 //
-// Locking: the MMU lock.
+// Locking: the MMU lock; `unsync_children` is written atomically, and read with
+// no lock by vCPUs that hold the page as root (unsync_marks.h).
 
 #ifndef SHADOWMMU_MMU_SHADOW_PAGE_H_
 #define SHADOWMMU_MMU_SHADOW_PAGE_H_
@@ -30,6 +36,12 @@ struct alignas(64) TranslationArray {
   Gfn gfn[kEntriesPerTable];
 };
 
+// The entries of a page that lead to unsync pages: rule 6.
+struct alignas(64) UnsyncChildren {
+  uint64_t word[kEntriesPerTable / 64];
+};
+static_assert(sizeof(UnsyncChildren) == 64);
+
 enum class PageState : uint8_t { kFree, kActive, kZapped };
 
 struct alignas(64) ShadowPage {
@@ -43,7 +55,9 @@ struct alignas(64) ShadowPage {
   uint32_t root_count;    // vCPUs that hold the page as (part of) their root
   uint32_t translations;  // index in the pool of TranslationArrays; 0: direct
   uint16_t entries;
+  uint16_t unsync_children;
   PageState state;
+  bool unsync;
 };
 static_assert(sizeof(ShadowPage) == 64);
 

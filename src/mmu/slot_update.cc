@@ -53,7 +53,7 @@ void Retire(Vm& vm, const Memslot& slot, Table invalid)
   MutexLock held(&vm.lock);
   SMMU_CHECK_EQ(slot.rmaps->leaf_sptes(), 0u)
       << "sptes of " << slot.spec << " outlived its invalidation";
-  SMMU_CHECK_EQ(slot.rmaps->tracked_tables(), 0u)
+  SMMU_CHECK_EQ(slot.rmaps->shadowed_tables(), 0u)
       << "shadow pages of guest tables in " << slot.spec << " outlived it";
 }
 

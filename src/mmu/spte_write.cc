@@ -2,6 +2,7 @@
 
 #include "absl/base/attributes.h"
 #include "src/base/check.h"
+#include "src/mmu/unsync_marks.h"
 
 namespace shadowmmu {
 namespace {
@@ -86,6 +87,7 @@ void SetLeaf(Vm& vm, SpteRef ref, Spte spte, Gfn gfn, FlushObligation& flush) {
 
 void LinkTable(Vm& vm, SpteRef ref, TableIndex child) {
   SMMU_CHECK(!vm.arena.Load(ref).present()) << ref << " is in use";
+  SMMU_CHECK(!OutOfStep(vm, child)) << ref << " would link an unsync page";
   vm.lists.Add(vm.arena.Page(child).parents, ref, ParentOwner(child));
   ShadowPage& page = vm.arena.Page(ref.table());
   ++page.entries;
@@ -104,6 +106,7 @@ void DropEntry(Vm& vm, SpteRef ref, FlushObligation& flush) {
   if (old.leaf(page.role.level())) {
     Unmap(vm, ref);
   } else {
+    ClearMark(vm, ref);
     Unlink(vm, ref, old);
   }
 }

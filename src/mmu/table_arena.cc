@@ -25,6 +25,7 @@ TableArena::TableArena(Host& host, uint32_t capacity, const SpteFormat& format)
       translations_(host, capacity, TranslationBlockShift(capacity)) {}
 
 TableArena::~TableArena() {
+  if (unsync_ != nullptr) host_.Free(unsync_, unsync_bytes());
   if (pages_ != nullptr) host_.Free(pages_, header_bytes());
   if (memory_.base != nullptr) host_.FreeTables(memory_);
 }
@@ -63,7 +64,8 @@ absl::Status TableArena::Init() {
     }
   }
   pages_ = static_cast<ShadowPage*>(host_.AllocateZeroed(header_bytes()));
-  if (pages_ == nullptr || !translations_.Init()) {
+  unsync_ = static_cast<UnsyncChildren*>(host_.AllocateZeroed(unsync_bytes()));
+  if (pages_ == nullptr || unsync_ == nullptr || !translations_.Init()) {
     return NoMemory(
         "table_capacity: no memory for the headers of shadow pages");
   }

@@ -1,5 +1,5 @@
-// TableArena: the memory of all shadow pages: tables, their headers, and the
-// translations of indirect ones.
+// TableArena: the memory of all shadow pages: tables, their headers, the marks
+// of unsync children, and the translations of indirect ones.
 //
 //  1. Index 0 is nil. Index i's table lies at page i - 1 of the Host's memory.
 //  2. A free table has no present entry.
@@ -63,6 +63,9 @@ class TableArena {
   const ShadowPage& Page(TableIndex table) const {
     return pages_[ToInt(table)];
   }
+  UnsyncChildren& UnsyncChildrenOf(TableIndex table) {
+    return unsync_[ToInt(table)];
+  }
   TableIndex IndexOf(const ShadowPage& page) const {
     return static_cast<TableIndex>(&page - pages_);
   }
@@ -116,7 +119,9 @@ class TableArena {
   const BlockPool<TranslationArray>& translations() const {
     return translations_;
   }
-  uint64_t bytes() const { return translations_.bytes() + header_bytes(); }
+  uint64_t bytes() const {
+    return translations_.bytes() + header_bytes() + unsync_bytes();
+  }
 
  private:
   static constexpr unsigned kBlockShift = 21;
@@ -128,12 +133,17 @@ class TableArena {
     return (uint64_t{capacity_} + 1) * sizeof(ShadowPage);
   }
 
+  uint64_t unsync_bytes() const {
+    return (uint64_t{capacity_} + 1) * sizeof(UnsyncChildren);
+  }
+
   Host& host_;
   const uint32_t capacity_;
   const SpteFormat& format_;
   TableMemory memory_;
   std::atomic<uint64_t>* entries_ = nullptr;
   ShadowPage* pages_ = nullptr;
+  UnsyncChildren* unsync_ = nullptr;  // touched for pages that have marks
   // As many tables as lie in one row of physical memory too, which is all of
   // them with most Hosts; the others are found by their block.
   Hpa first_hpa_;

@@ -167,6 +167,7 @@ absl::Status VcpuMmu::SetAddressSpace(AddressSpace space) {
   state_->space = space;
   state_->requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
   SwitchRoot(vm_, *state_);
+  NoteFlush(vm_, *state_);
   return absl::OkStatus();
 }
 
@@ -175,16 +176,22 @@ FaultOutcome VcpuMmu::EnterGuest() {
   CheckOutside(vcpu, "EnterGuest");
   for (int i = 0; i < kMaxEntries; ++i) {
     uint32_t due = vcpu.requests.exchange(0, std::memory_order_seq_cst);
+    // A new root asks for more; so does a sync.
+    const auto take = [&](uint32_t requests) {
+      due |= requests &
+             vcpu.requests.fetch_and(~requests, std::memory_order_seq_cst);
+    };
     if ((due & request::kReloadRoot) != 0 || vcpu.root.empty()) {
       if (auto bad = LoadRoot(vm_, vcpu)) {
         vcpu.requests.fetch_or(due | request::kReloadRoot,
                                std::memory_order_seq_cst);
         return *bad;
       }
-      // A new root asks for a flush, too.
-      due |= vcpu.requests.fetch_and(~request::kFlushTlb,
-                                     std::memory_order_seq_cst) &
-             request::kFlushTlb;
+      take(request::kFlushTlb | request::kSyncRoot);
+    }
+    if ((due & request::kSyncRoot) != 0) {
+      SyncRoot(vm_, vcpu);
+      take(request::kFlushTlb);
     }
     if ((due & request::kFlushTlb) != 0) {
       vm_.host.FlushTlb(VcpuSet::Of(vcpu.id), FlushRange::All());

@@ -7,7 +7,10 @@
 //     sees the other.
 //  2. A root, current or previous, is held by a count in its shadow pages; a
 //     handle of another arena epoch is discarded, never dereferenced.
-//  3. A previous root is usable unless kReloadRoot is requested: what makes a
+//  3. The guest's flushes are its own: whoever makes the vCPU flush on the
+//     guest's behalf, or gives it a root that others kept, requests kSyncRoot
+//     where that root leads to unsync pages.
+//  4. A previous root is usable unless kReloadRoot is requested: what makes a
 //     root unusable requests it of every vCPU, and who serves it lets go of
 //     those that are not usable.
 //
@@ -40,6 +43,8 @@ enum class VcpuMode : uint32_t { kOutside, kInGuest };
 namespace request {
 inline constexpr uint32_t kReloadRoot = 1u << 0;
 inline constexpr uint32_t kFlushTlb = 1u << 1;
+// Bring in step what the current root leads to: the guest flushed.
+inline constexpr uint32_t kSyncRoot = 1u << 2;
 }  // namespace request
 
 // The shadow pages that a vCPU walks from: one, or the four page directories

@@ -63,9 +63,11 @@ struct Vm {
   std::vector<VcpuState*> vcpus ABSL_GUARDED_BY(lock);  // by id; null: none
   // Zapped pages that are still some vCPU's root.
   uint64_t pinned_pages ABSL_GUARDED_BY(lock) = 0;
+  // Unsync pages, obsolete ones included.
+  uint64_t unsync_pages ABSL_GUARDED_BY(lock) = 0;
   // Shadowed guest tables, by address space: where there are none, whether a
   // gfn holds one needs no look.
-  uint64_t tracked_tables[kAddressSpaces] ABSL_GUARDED_BY(lock) = {};
+  uint64_t shadowed_tables[kAddressSpaces] ABSL_GUARDED_BY(lock) = {};
   // The last slot that sptes were taken off.
   SlotCache slot_cache ABSL_GUARDED_BY(lock);
   // Counts of what happened; the fields that count what is there stay 0.

@@ -6,8 +6,10 @@
 //     `epoch` it reads as empty, and Refresh resets it before first use.
 //  2. heads[i] is the 4K rmap of gfn first_gfn + i; head_2m is the one of the
 //     whole 2 MiB, used only if the slot covers all of it.
-//  3. write_track, if there, counts for each gfn how many shadow pages shadow
-//     the guest table that lies in it; tracked_tables is their sum.
+//  3. write_track, if there, counts for each gfn how many shadow pages track
+//  the
+//     guest table that lies in it; shadowed_tables counts those that shadow
+//     one, unsync ones included.
 //
 // Locking: the MMU lock; making a chunk needs none (SlotRmaps::EnsureChunk).
 
@@ -30,7 +32,7 @@ struct alignas(64) RmapChunk {
   uint64_t epoch;
   Gfn first_gfn;
   uint32_t gfns;  // 1 to 512
-  uint32_t tracked_tables;
+  uint32_t shadowed_tables;
   RmapHead head_2m;
   uint32_t* write_track;  // `gfns` counts, or nullptr
 
@@ -52,7 +54,7 @@ static_assert(sizeof(RmapChunk) == 64);
 struct GigabyteRecord {
   uint64_t epoch;
   RmapHead head_1g;
-  uint32_t tracked_tables;
+  uint32_t shadowed_tables;
 };
 static_assert(sizeof(GigabyteRecord) == 16);
 

@@ -46,7 +46,7 @@ absl::StatusOr<std::shared_ptr<SlotRmaps>> SlotRmaps::Create(Host& host,
 
 SlotRmaps::~SlotRmaps() {
   SMMU_CHECK_EQ(leaf_sptes_, 0u) << "a slot dies under sptes that map it";
-  SMMU_CHECK_EQ(tracked_tables_, 0u)
+  SMMU_CHECK_EQ(shadowed_tables_, 0u)
       << "a slot dies under shadow pages of its guest tables";
   if (chunks_ != nullptr) {
     const uint64_t made = chunks_made();
@@ -114,7 +114,7 @@ bool SlotRmaps::MakeWriteTrack(Gfn gfn) {
 void SlotRmaps::Refresh(RmapChunk& chunk, uint64_t epoch) {
   std::fill_n(chunk.heads(), chunk.gfns, RmapHead());
   chunk.head_2m = RmapHead();
-  chunk.tracked_tables = 0;
+  chunk.shadowed_tables = 0;
   std::atomic_ref<uint32_t*> counts(chunk.write_track);
   if (uint32_t* track = counts.load(std::memory_order_acquire)) {
     std::fill_n(track, chunk.gfns, uint32_t{0});
@@ -133,7 +133,7 @@ GigabyteRecord& SlotRmaps::Gigabyte(Gfn gfn, uint64_t epoch) {
   GigabyteRecord& record = gigabytes_[GigabyteIndex(gfn)];
   if (record.epoch != epoch) {
     record.head_1g = RmapHead();
-    record.tracked_tables = 0;
+    record.shadowed_tables = 0;
     record.epoch = epoch;
   }
   return record;
@@ -141,15 +141,15 @@ GigabyteRecord& SlotRmaps::Gigabyte(Gfn gfn, uint64_t epoch) {
 
 uint32_t SlotRmaps::Tracked(Gfn gfn, uint64_t epoch) {
   const RmapChunk* chunk = Chunk(gfn, epoch);
-  if (chunk == nullptr || chunk->tracked_tables == 0) return 0;
+  if (chunk == nullptr || chunk->shadowed_tables == 0) return 0;
   return chunk->write_track[gfn - chunk->first_gfn];
 }
 
 bool SlotRmaps::AnyTracked(Gfn gfn, Level level, uint64_t epoch) {
   if (level == Level::k4K) return Tracked(gfn, epoch) != 0;
-  if (level == Level::k1G) return Gigabyte(gfn, epoch).tracked_tables != 0;
+  if (level == Level::k1G) return Gigabyte(gfn, epoch).shadowed_tables != 0;
   const RmapChunk* chunk = Chunk(gfn, epoch);
-  return chunk != nullptr && chunk->tracked_tables != 0;
+  return chunk != nullptr && chunk->shadowed_tables != 0;
 }
 
 void SlotRmaps::Track(Gfn gfn, uint64_t epoch) {
@@ -158,20 +158,35 @@ void SlotRmaps::Track(Gfn gfn, uint64_t epoch) {
   SMMU_CHECK(chunk != nullptr && chunk->write_track != nullptr)
       << gfn << " tracked without a reservation";
   ++chunk->write_track[gfn - chunk->first_gfn];
-  ++chunk->tracked_tables;
-  ++Gigabyte(gfn, epoch).tracked_tables;
-  ++tracked_tables_;
+  ++chunk->shadowed_tables;
+  ++Gigabyte(gfn, epoch).shadowed_tables;
+  ++shadowed_tables_;
+}
+
+void SlotRmaps::Loosen(Gfn gfn, uint64_t epoch) {
+  RmapChunk* chunk = Chunk(gfn, epoch);
+  SMMU_CHECK(chunk != nullptr && chunk->shadowed_tables != 0 &&
+             chunk->write_track[gfn - chunk->first_gfn] != 0)
+      << gfn << " is not tracked";
+  --chunk->write_track[gfn - chunk->first_gfn];
+}
+
+void SlotRmaps::Tighten(Gfn gfn, uint64_t epoch) {
+  RmapChunk* chunk = Chunk(gfn, epoch);
+  SMMU_CHECK(chunk != nullptr && chunk->shadowed_tables != 0)
+      << gfn << " is not shadowed";
+  ++chunk->write_track[gfn - chunk->first_gfn];
 }
 
 void SlotRmaps::Untrack(Gfn gfn, uint64_t epoch) {
   RmapChunk* chunk = Chunk(gfn, epoch);
-  SMMU_CHECK(chunk != nullptr && chunk->tracked_tables != 0 &&
+  SMMU_CHECK(chunk != nullptr && chunk->shadowed_tables != 0 &&
              chunk->write_track[gfn - chunk->first_gfn] != 0)
       << gfn << " is not tracked";
   --chunk->write_track[gfn - chunk->first_gfn];
-  --chunk->tracked_tables;
-  --Gigabyte(gfn, epoch).tracked_tables;
-  --tracked_tables_;
+  --chunk->shadowed_tables;
+  --Gigabyte(gfn, epoch).shadowed_tables;
+  --shadowed_tables_;
 }
 
 }  // namespace shadowmmu

@@ -7,7 +7,7 @@
 //  2. A chunk or record of an older arena epoch reads as empty.
 //  3. Once remove-only (the slot is being deleted or moved), entries are taken
 //     off, and none is added: a CHECK.
-//  4. It dies empty: leaf_sptes() and tracked_tables() are zero, a CHECK.
+//  4. It dies empty: leaf_sptes() and shadowed_tables() are zero, a CHECK.
 //
 // Locking: the MMU lock, but for Create, EnsureChunk and EnsureWriteTrack,
 // which any thread may call at any time while the slot lives.
@@ -92,15 +92,20 @@ class SlotRmaps {
     return OwnerTag(salt_ + (gfn.value() << 2 | ToInt(level)));
   }
 
-  // How many shadow pages shadow the guest table in `gfn`.
+  // How many shadow pages track the guest table in `gfn`: those that shadow it
+  // and are not unsync.
   uint32_t Tracked(Gfn gfn, uint64_t epoch);
-  // Whether any shadowed guest table lies in what an entry of `level` around
-  // `gfn` maps of this slot.
+  // Whether any guest table that is tracked, or above k4K any that is shadowed,
+  // lies in what an entry of `level` around `gfn` maps of this slot.
   bool AnyTracked(Gfn gfn, Level level, uint64_t epoch);
-  // Counts one shadow page more or less. Precondition of the first:
-  // EnsureWriteTrack(gfn).
+  // Counts one shadow page more or less, which tracks its table. Precondition
+  // of the first: EnsureWriteTrack(gfn).
   void Track(Gfn gfn, uint64_t epoch);
   void Untrack(Gfn gfn, uint64_t epoch);
+  // One of the pages that are counted goes unsync, and back: its table is
+  // shadowed all the same, and no large page may come near it.
+  void Loosen(Gfn gfn, uint64_t epoch);
+  void Tighten(Gfn gfn, uint64_t epoch);
 
   // Calls visit(RmapHead&, Gfn, Level) for each list, not empty, whose gfns
   // overlap `gfns`: 4K, then 2M, then 1G. The callback may empty the list.
@@ -128,7 +133,7 @@ class SlotRmaps {
     SMMU_DCHECK_GE(leaf_sptes_, sptes);
     leaf_sptes_ -= sptes;
   }
-  uint64_t tracked_tables() const { return tracked_tables_; }
+  uint64_t shadowed_tables() const { return shadowed_tables_; }
 
   uint64_t chunks_made() const {
     return chunks_made_.load(std::memory_order_relaxed);
@@ -179,7 +184,7 @@ class SlotRmaps {
 
   bool remove_only_ = false;
   uint64_t leaf_sptes_ = 0;
-  uint64_t tracked_tables_ = 0;
+  uint64_t shadowed_tables_ = 0;
   std::atomic<uint64_t> chunks_made_{0};
   std::atomic<uint64_t> bytes_{0};
 };

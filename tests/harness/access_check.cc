@@ -43,6 +43,7 @@ AccessCheck::Case AccessCheck::Begin(uint32_t vcpu, Gva gva,
       flushed_->gva.value() >> kPageShift == gva.value() >> kPageShift;
   c.fixup = FixupOf(model, c);
   c.tainted = !flushed && world_->Tainted(model, c.truth);
+  c.stale = !flushed && world_->MayBeStale(model, gva, c.truth);
   c.roots = world_->RootTables(model);
   c.cr3_outside = IsRootOutside(model, c.roots);
   world_->taint().NoteWalk(model.space, c.truth.tables());
@@ -256,15 +257,15 @@ std::string AccessCheck::Settle(const Case& c, Bits bits) {
 std::string AccessCheck::CheckTouch(const Case& c, const OpResult& result,
                                     Allocations allocations) {
   const FaultOutcome& outcome = *result.outcome;
-  const std::string settled =
-      Settle(c, c.tainted || !IsExact(outcome.kind) ? Bits::kSome : Bits::kAll);
+  const bool exact = MustAgree(c, result) && IsExact(outcome.kind);
+  const std::string settled = Settle(c, exact ? Bits::kAll : Bits::kSome);
   if (!settled.empty()) return settled;
   if (outcome.kind == Kind::kNoMemory) {
     return allocations == Allocations::kSomeFailed
                ? ""
                : "ended as no memory, though no allocation failed";
   }
-  if (c.tainted) return "";
+  if (!MustAgree(c, result)) return "";
   if (!result.hpa) return CheckEnd(c, outcome);
   return c.fixup ? CheckFixup(c, *result.hpa) : CheckHit(c, *result.hpa);
 }

@@ -10,8 +10,10 @@
 //     to fail.
 //  3. Where the walk reads a tainted entry (taint.h), and the access goes
 //     through with no fault, it may go anywhere, and A and D may be set, but
-//     only where the oracle sets them. An access that faults is never excused,
-//     nor is the first one after an INVLPG of its page.
+//     only where the oracle sets them. So where the translation may be stale
+//     (World::MayBeStale), unless the access faulted on its way: a fault looks
+//     at the guest's tables. The first access after an INVLPG of its page is
+//     never excused.
 //  4. The CPU that walks shadow tables always has CR0.WP set. Where the guest
 //     has not, a user page that only its supervisor may write is mapped as a
 //     supervisor page ("fix-up"), which asks neither SMAP nor the protection
@@ -57,6 +59,7 @@ class AccessCheck {
     // does not apply.
     std::optional<OracleResult> fixup;
     bool tainted = false;
+    bool stale = false;        // or may be: World::MayBeStale
     std::vector<Gfn> roots;    // tables of the root
     bool cr3_outside = false;  // of all slots: no root can be made
     bool interrupted = false;  // the world changed in the middle of it
@@ -87,6 +90,10 @@ class AccessCheck {
   std::string CheckEnter(uint32_t vcpu, const OpResult& result,
                          Allocations allocations);
 
+  // Need the access have come to what the oracle says?
+  static bool MustAgree(const Case& c, const OpResult& result) {
+    return !c.tainted && !(c.stale && result.faults == 0);
+  }
   // How many accesses rule 4 has excused.
   uint64_t excused() const { return excused_; }
 

@@ -79,7 +79,7 @@ struct Picture {
   std::vector<SlotSpec> slots;     // by address space, then by base
   std::vector<LeafRecord> leaves;  // all of them, obsolete ones included
   // The frames of the guest tables that are shadowed and in use: those of
-  // shadow pages which are neither direct nor obsolete. Sorted.
+  // shadow pages which are neither direct nor obsolete nor unsync. Sorted.
   std::vector<Gfn> shadowed;
   uint64_t pages = 0;     // shadow pages
   uint64_t roots = 0;     // of these, held as root by some vCPU

@@ -201,10 +201,11 @@ std::string Interpreter::CheckTlbs(const Op& op, const OpResult& result,
 
 std::optional<Picture> Interpreter::NewPicture() {
   const Stats stats = backend_->GetStats();
-  std::vector<uint64_t> now = {stats.sptes_set,        stats.sptes_zapped,
-                               stats.leaf_sptes,       stats.pages_created,
-                               stats.pages_zapped,     stats.shadow_pages,
-                               stats.generation_bumps, world_.layout()};
+  std::vector<uint64_t> now = {
+      stats.sptes_set,        stats.sptes_zapped, stats.leaf_sptes,
+      stats.pages_created,    stats.pages_zapped, stats.shadow_pages,
+      stats.generation_bumps, stats.unsyncs,      stats.syncs,
+      world_.layout()};
   if (now == seen_) return std::nullopt;
   seen_ = std::move(now);
   return backend_->Look();

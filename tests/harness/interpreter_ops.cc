@@ -63,6 +63,7 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
     case OpKind::kFeatures:
       return CheckFeatures(op, result);
     case OpKind::kSpace:
+      if (vcpu->space != SpaceOf(op)) vcpu->Flush(world_.taint().now());
       vcpu->space = SpaceOf(op);
       return "";
     case OpKind::kEnter:
@@ -85,6 +86,7 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
   }
   const Gva gva = GvaOf(op, vcpu->registers);
   access_check_.NoteInvlpg(*VcpuOf(op), gva);
+  vcpu->flushed_page[gva.value() >> kPageShift] = world_.taint().now();
   NoteRoot(*vcpu);
   if (!backend_->InGuest(*VcpuOf(op))) return "";
   for (const TlbEntry& entry : backend_->Tlb(*VcpuOf(op))) {
@@ -103,8 +105,10 @@ std::string Interpreter::CheckVcpuCreate(const Op& op, const OpResult& result) {
     refusals = {absl::StatusCode::kAlreadyExists};
   }
   std::string wrong = CheckStatus(refusals, result.status);
-  if (wrong.empty() && result.status.ok()) vcpu->exists = true;
-  return wrong;
+  if (!wrong.empty() || !result.status.ok()) return wrong;
+  vcpu->exists = true;
+  vcpu->Flush(world_.taint().now());
+  return "";
 }
 
 std::string Interpreter::CheckRegisters(const Op& op, const OpResult& result) {
@@ -127,6 +131,7 @@ std::string Interpreter::CheckRegisters(const Op& op, const OpResult& result) {
   if (!wrong.empty() || !result.status.ok()) return wrong;
   vcpu.registers = registers;
   vcpu.pdptes = *pdptes;
+  vcpu.Flush(world_.taint().now());
   return CheckFlushed(op);
 }
 
@@ -140,6 +145,7 @@ std::string Interpreter::CheckFeatures(const Op& op, const OpResult& result) {
   std::string wrong = CheckStatus(refusals, result.status);
   if (!wrong.empty() || !result.status.ok()) return wrong;
   vcpu.features = features;
+  vcpu.Flush(world_.taint().now());
   return CheckFlushed(op);
 }
 
@@ -166,8 +172,8 @@ std::string Interpreter::CheckStore(const Op& op, const Before& before,
     return wrong;
   }
   if (!result.hpa) return "";
-  if (!c.tainted) {
-    world_.NoteGuestStore(c.space, *c.truth.page, bytes);
+  if (AccessCheck::MustAgree(c, result)) {
+    world_.NoteGuestStore(c.space, *c.truth.page, bytes, World::By::kCpu);
     return "";
   }
   const uint64_t frame = ToPfn(*result.hpa) - PfnOfFrame(0);

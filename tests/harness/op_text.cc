@@ -105,7 +105,8 @@ struct VmNumber {
 constexpr VmNumber kVmNumbers[] = {
     {"vcpus", &VmShape::vcpus},   {"frames", &VmShape::frames},
     {"tables", &VmShape::tables}, {"largest", &VmShape::largest},
-    {"bits", &VmShape::bits},     {"roots", &VmShape::roots}};
+    {"bits", &VmShape::bits},     {"roots", &VmShape::roots},
+    {"unsync", &VmShape::unsync}};
 
 class Parser {
  public:

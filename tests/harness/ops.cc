@@ -49,7 +49,10 @@ constexpr Words kStatWords[] = {"shadow_pages",
                                 "guest_table_writes",
                                 "fault_retries",
                                 "root_switches",
-                                "root_cache_hits"};
+                                "root_cache_hits",
+                                "unsync_pages",
+                                "unsyncs",
+                                "syncs"};
 constexpr Words kHostCallWords[] = {"resolve", "allocation"};
 
 constexpr uint64_t kNoLimit = ~uint64_t{0};
@@ -236,6 +239,7 @@ VmShape ClampVm(VmShape vm) {
   vm.largest = std::clamp(vm.largest, 1u, 3u);
   vm.bits = std::clamp(vm.bits, 36u, 52u);
   vm.roots = std::min(vm.roots, 3u);
+  vm.unsync = std::min(vm.unsync, 1u);
   return vm;
 }
 

@@ -201,6 +201,7 @@ struct VmShape {
   uint32_t largest = 3;  // MmuConfig::largest_page
   uint32_t bits = 40;    // MmuConfig::guest_physical_bits
   uint32_t roots = 3;    // MmuConfig::previous_roots
+  uint32_t unsync = 1;   // MmuConfig::unsync
   friend bool operator==(const VmShape&, const VmShape&) = default;
 };
 

@@ -41,6 +41,7 @@ void Scene::ChooseVm() {
   vm_.largest = static_cast<uint32_t>(large ? 2 : choices_.Of({1, 2, 3}));
   vm_.bits = static_cast<uint32_t>(choices_.Of({36, 40, 40, 46, 52}));
   vm_.roots = static_cast<uint32_t>(choices_.Of({3, 3, 3, 2, 1, 0}));
+  vm_.unsync = static_cast<uint32_t>(choices_.Of({1, 1, 1, 1, 0}));
 }
 
 void Scene::AddSlot(uint64_t id, uint64_t space, uint64_t gfn, uint64_t pages,

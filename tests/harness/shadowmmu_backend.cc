@@ -55,6 +55,7 @@ ShadowmmuBackend::ShadowmmuBackend(const VmShape& vm)
   config.max_vcpus = kStreamMaxVcpus;
   config.guest_physical_bits = vm.bits;
   config.previous_roots = vm.roots;
+  config.unsync = vm.unsync != 0;
   config.largest_page = LevelFromInt(vm.largest);
   absl::StatusOr<std::unique_ptr<Mmu>> mmu = Mmu::Create(config);
   SMMU_CHECK(mmu.ok()) << mmu.status().ToString();
@@ -82,7 +83,8 @@ Picture ShadowmmuBackend::Look() {
     if (page.roots != 0) ++picture.roots;
     if (obsolete && page.roots == 0) ++picture.obsolete;
     const bool direct = page.role.find("direct") != std::string::npos;
-    if (!obsolete && !direct) picture.shadowed.push_back(page.gfn);
+    if (!obsolete && !direct && !page.unsync)
+      picture.shadowed.push_back(page.gfn);
   }
   std::sort(picture.shadowed.begin(), picture.shadowed.end());
   return picture;

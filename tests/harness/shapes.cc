@@ -29,11 +29,12 @@ Op Pte(uint64_t table, uint64_t index, uint64_t target) {
 }  // namespace
 
 std::vector<Op> Shapes::Any() {
-  const uint64_t dice = choices_.Below(10);
+  const uint64_t dice = choices_.Below(14);
   if (dice < 4) return DirectChild();
   if (dice < 6) return WriteProtectGame();
   if (dice < 7) return ModeTour();
   if (dice < 9) return TwoParents();
+  if (dice < 13) return EditedTable();
   return StalePdpte();
 }
 
@@ -272,6 +273,65 @@ std::vector<Op> Shapes::TwoParents() {
     const uint64_t type = choices_.Of({kRead, kWrite, kWrite, kFetch});
     const Path& way = choices_.Percent(50) ? path : other;
     ops.push_back(Touch(way, type, choices_.Of({0, 0, 1})));
+  }
+  return ops;
+}
+
+Op Shapes::Edit(const Path& path, uint64_t window, uint64_t value) {
+  const unsigned shift = path.mode == mode::k32Bit ? 13 : kPageShift;
+  const uint64_t gva = path.gva ^ (path.table_index ^ window) << shift;
+  return Op(OpKind::kStore)
+      .Set(Field::kVcpu, path.vcpu)
+      .Set(Field::kGva, gva + path.table_index * 8)
+      .Set(Field::kValue, value);
+}
+
+std::vector<Op> Shapes::EditedTable() {
+  std::vector<Op> ops;
+  Path path = AnyPath();
+  Lay(&path, AnyPagedMode(), &ops);
+  const uint64_t window = choices_.Of(scene_.indices());
+  ops.push_back(Pte(path.table, path.table_index, choices_.Of(scene_.data())));
+  ops.push_back(Pte(path.table, window, path.table));
+  ops.push_back(RegsFor(path));
+  const uint64_t other =
+      choices_.Below(std::max<uint64_t>(scene_.vm().vcpus, 1));
+  const auto with_vcpu = [&](Op op) {
+    return op.Set(Field::kVcpu, choices_.Percent(30) ? other : path.vcpu);
+  };
+  if (choices_.Percent(50)) {
+    ops.push_back(RegsFor(path).Set(Field::kVcpu, other));
+  }
+  const auto touch = [&] {
+    ops.push_back(with_vcpu(Touch(path, choices_.Below(2), choices_.Below(2))));
+  };
+  touch();
+  const uint64_t rounds = 1 + choices_.Below(4);
+  for (uint64_t i = 0; i < rounds; ++i) {
+    uint64_t entry = choices_.Of(scene_.data()) << kPageShift | kEntry;
+    if (choices_.Percent(30)) entry &= ~(uint64_t{1} << choices_.Below(7));
+    ops.push_back(Edit(path, window, entry));
+    const uint64_t dice = choices_.Below(12);
+    if (dice < 3) {
+      ops.push_back(with_vcpu(Op(OpKind::kInvlpg)
+                                  .Set(Field::kVcpu, path.vcpu)
+                                  .Set(Field::kGva, path.gva)));
+    } else if (dice < 6) {
+      ops.push_back(with_vcpu(Op(OpKind::kCr3)
+                                  .Set(Field::kVcpu, path.vcpu)
+                                  .Set(Field::kCr3, path.cr3)));
+    } else if (dice < 8) {
+      // The table at another place, or away and back.
+      ops.push_back(PteAs(path.directory, path.directory_index, 0));
+      if (choices_.Percent(50)) ops.push_back(Edit(path, window, entry));
+      ops.push_back(Pte(path.directory, path.directory_index, path.table));
+    } else if (dice < 9) {
+      // The same table one level up.
+      ops.push_back(Pte(path.upper, path.directory_index, path.table));
+      touch();
+    }
+    touch();
+    if (choices_.Percent(50)) touch();
   }
   return ops;
 }

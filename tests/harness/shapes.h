@@ -37,6 +37,10 @@ class Shapes {
   // One table, or directory, under two entries that differ in W or U, reached
   // both ways.
   std::vector<Op> TwoParents();
+  // A guest edits a page table through a page of it that it has mapped, as a
+  // kernel does, and uses what it edited: at once, after INVLPG, after a CR3
+  // load, from another vCPU, or through an entry that it links afterwards.
+  std::vector<Op> EditedTable();
   // A PDPTE changes in memory; what was loaded must hold until CR3 is.
   std::vector<Op> StalePdpte();
 
@@ -69,6 +73,9 @@ class Shapes {
   void Lay(Path* path, uint64_t mode, std::vector<Op>* ops);
   Op RegsFor(const Path& path);
   Op Touch(const Path& path, uint64_t type, uint64_t privilege);
+  // A store of the guest into entry `table_index` of its page table, through
+  // entry `window`.
+  Op Edit(const Path& path, uint64_t window, uint64_t value);
   Op Rewrite(const Way& way, uint64_t entry);
   Op Touch(const Way& way, uint64_t page);
 

@@ -26,7 +26,8 @@ bool Contains(const std::vector<TlbEntry>& sorted, const TlbEntry& entry) {
 
 // Is nothing known of how the vCPU translates other than before?
 bool SameTranslations(const VcpuModel& a, const VcpuModel& b) {
-  return a.cpu() == b.cpu() && a.space == b.space && a.entered == b.entered;
+  return a.cpu() == b.cpu() && a.space == b.space && a.entered == b.entered &&
+         a.flushed == b.flushed && a.flushed_page == b.flushed_page;
 }
 
 // One that no right denies where the walk completes.
@@ -158,7 +159,7 @@ std::string StateCheck::CheckTranslation(const VcpuModel& vcpu,
                                          const TlbEntry& entry, uint64_t page) {
   const Gva gva = entry.gva + (page << kPageShift);
   const OracleResult truth = world_->Translate(vcpu, gva, Harmless());
-  if (world_->Tainted(vcpu, truth)) return "";
+  if (world_->MayDiffer(vcpu, gva, truth)) return "";
   if (truth.kind != OracleResult::Kind::kTranslated) {
     return Say("the guest's tables do not give ", gva, ": ", truth);
   }
@@ -250,7 +251,7 @@ std::string StateCheck::CheckNoTableWritable(
     if (!entry.rights.writable) continue;
     const OracleResult truth = world_->Translate(model, entry.gva, Harmless());
     if (truth.kind != OracleResult::Kind::kTranslated ||
-        world_->Tainted(model, truth)) {
+        world_->MayDiffer(model, entry.gva, truth)) {
       continue;
     }
     const Gfn first = ToGfn(truth.gpa);

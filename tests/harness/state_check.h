@@ -7,7 +7,7 @@
 //     for writing never to what the host, or the slot, has read-only.
 //  2. Agreement: a cached translation is what the guest's tables say, with no
 //     right that they do not give, A set on all its way, and D if it lets a
-//     write through. Waived where a table of its walk is tainted (taint.h).
+//     write through. Waived where its walk may differ (World::MayDiffer).
 //     The walking CPU has CR0.WP set always; where the guest has not, what its
 //     supervisor may write is cached as a supervisor page ("fix-up").
 //  3. No CPU in the guest can write a guest table that is shadowed.

@@ -59,7 +59,7 @@ std::string StoreCheck::CheckWrite(AddressSpace space, Gpa gpa,
       return Say("the store at ", gpa, " ended as ", outcome);
     }
     if (verdict == Verdict::kRefuses) return "";
-    world_->NoteGuestStore(space, gpa, bytes.first(count));
+    world_->NoteGuestStore(space, gpa, bytes.first(count), World::By::kLibrary);
     bytes = bytes.subspan(count);
     gpa += count;
   }
@@ -125,7 +125,8 @@ std::string StoreCheck::CheckExchange(AddressSpace space, Gpa gpa,
   }
   if (!result.exchanged) return "";
   const std::vector<std::byte> bytes = ToBytes(desired);
-  world_->NoteGuestStore(space, gpa, std::span(bytes).first(size));
+  world_->NoteGuestStore(space, gpa, std::span(bytes).first(size),
+                         World::By::kLibrary);
   return "";
 }
 

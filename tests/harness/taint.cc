@@ -17,6 +17,23 @@ void Taint::NoteUntrapped(EntryRange entries,
   }
 }
 
+void Taint::NoteGuestStore(Gfn gfn, EntryRange entries) {
+  ++now_;
+  for (const auto& [table, tainted] : tables_) {
+    if (table.second != gfn) continue;
+    Entries& stored = stored_[table];
+    for (unsigned i = entries.first; i <= entries.last; ++i) stored[i] = now_;
+  }
+}
+
+Taint::Time Taint::GuestStored(AddressSpace space,
+                               const WalkedEntry& entry) const {
+  const auto table = stored_.find(Table{space, entry.table});
+  if (table == stored_.end()) return 0;
+  const auto stored = table->second.find(entry.index);
+  return stored == table->second.end() ? 0 : stored->second;
+}
+
 bool Taint::Covers(AddressSpace space, std::span<const WalkedEntry> entries,
                    Time entered) const {
   return std::any_of(

@@ -8,6 +8,10 @@
 //     behind a table taints it wholly.
 //  3. A vCPU is free of all taints from before the last invalidation of
 //     everything, once it has entered the guest after it.
+//  4. A guest's own store into a table that the library let it write is another
+//     kind of taint, of the word that it touches: it counts where the word is
+//     the last entry of a walk, and ends as it would with a TLB (World::Tainted
+//     knows when).
 //
 // A taint waives agreement with the oracle only. That no translation reaches
 // memory which the host took away is never waived (state_check.h).
@@ -50,14 +54,21 @@ class Taint {
   // Taints `entries` of every table for which `changed` holds.
   void NoteUntrapped(EntryRange entries,
                      absl::FunctionRef<bool(AddressSpace, Gfn)> changed);
+  // Rule 4: a guest's own store through `gfn`, whatever the address space.
+  void NoteGuestStore(Gfn gfn, EntryRange entries);
   // Everything is invalid from now on.
   void NoteInvalidation() { invalidated_ = ++now_; }
 
+  // Something that takes a moment of its own, and the latest moment.
+  Time Tick() { return ++now_; }
+  Time now() const { return now_; }
   // What a vCPU that enters the guest now has left behind.
   Time invalidated() const { return invalidated_; }
   // Is one of `entries` tainted for a vCPU that last entered at `entered`?
   bool Covers(AddressSpace space, std::span<const WalkedEntry> entries,
               Time entered) const;
+  // When a guest last stored into the word by itself; 0: never.
+  Time GuestStored(AddressSpace space, const WalkedEntry& entry) const;
   // Has a walk read a table for which `is` holds?
   bool AnyTable(absl::FunctionRef<bool(AddressSpace, Gfn)> is) const;
 
@@ -67,6 +78,7 @@ class Taint {
   using Entries = std::map<unsigned, Time>;
 
   std::map<Table, Entries> tables_;
+  std::map<Table, Entries> stored_;
   Time now_ = 0;
   Time invalidated_ = 0;
 };

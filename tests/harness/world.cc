@@ -1,5 +1,6 @@
 #include "tests/harness/world.h"
 
+#include <cstring>
 #include <vector>
 
 #include "src/base/check.h"
@@ -8,6 +9,30 @@
 #include "tests/harness/oracle_registers.h"
 
 namespace shadowmmu::testing {
+namespace {
+
+EntryRange WordsOf(uint64_t offset, size_t bytes) {
+  return {static_cast<unsigned>(offset / 8),
+          static_cast<unsigned>((offset + bytes - 1) / 8)};
+}
+
+// Levels of tables in memory.
+size_t TableLevels(const VcpuModel& vcpu) {
+  switch (PagingModeOf(vcpu.registers)) {
+    case PagingMode::kOff:
+      return 0;
+    case PagingMode::k32Bit:
+    case PagingMode::kPae:
+      return 2;
+    case PagingMode::kFourLevels:
+      return 4;
+    case PagingMode::kFiveLevels:
+      return 5;
+  }
+  return 0;
+}
+
+}  // namespace
 
 World::World(const VmShape& vm)
     : vm_(vm), host_(vm.frames), oracle_(&memory_, vm.bits) {
@@ -36,6 +61,35 @@ bool World::Tainted(const VcpuModel& vcpu, const OracleResult& truth) const {
         {ToGfn(entry), static_cast<unsigned>(PageOffset(entry) / 8)});
   }
   return taint_.Covers(vcpu.space, walked, vcpu.entered);
+}
+
+bool World::MayBeStale(const VcpuModel& vcpu, Gva gva,
+                       const OracleResult& truth) const {
+  if (vm_.unsync == 0 || truth.entries.empty() ||
+      truth.entries.size() != TableLevels(vcpu)) {
+    return false;
+  }
+  const Gpa last = truth.entries.back();
+  const Taint::Time stored = taint_.GuestStored(
+      vcpu.space, {ToGfn(last), static_cast<unsigned>(PageOffset(last) / 8)});
+  const auto page = vcpu.flushed_page.find(gva.value() >> kPageShift);
+  if (stored <= vcpu.flushed || stored <= vcpu.entered ||
+      (page != vcpu.flushed_page.end() && stored <= page->second)) {
+    return false;
+  }
+  const unsigned bytes =
+      PagingModeOf(vcpu.registers) == PagingMode::k32Bit ? 4 : 8;
+  for (size_t i = 0; i + 1 < truth.entries.size(); ++i) {
+    const Gpa entry = truth.entries[i];
+    const std::optional<Page> table = PageAt(vcpu.space, ToGfn(entry));
+    if (!table || !table->backing) return false;
+    for (unsigned at = 0; at < bytes; at += 4) {
+      const auto changed =
+          changed_.find({table->backing->frame, (PageOffset(entry) + at) / 4});
+      if (changed != changed_.end() && changed->second > stored) return false;
+    }
+  }
+  return true;
 }
 
 std::vector<Gfn> World::RootTables(const VcpuModel& vcpu) const {
@@ -142,31 +196,51 @@ bool World::NoteEnd(HvaRange hvas) {
   return host_.End(hvas);
 }
 
+// Stores, and notes what changes.
+void World::Write(uint32_t frame, uint64_t offset,
+                  std::span<const std::byte> bytes) {
+  if (bytes.empty()) return;
+  const uint64_t first = offset & ~uint64_t{3};
+  const uint64_t end = (offset + bytes.size() + 3) & ~uint64_t{3};
+  std::vector<std::byte> before(end - first);
+  std::vector<std::byte> after(end - first);
+  host_.Read(frame, first, before);
+  host_.Write(frame, offset, bytes);
+  host_.Read(frame, first, after);
+  const Taint::Time now = taint_.Tick();
+  for (uint64_t at = 0; at < before.size(); at += 4) {
+    if (std::memcmp(&before[at], &after[at], 4) == 0) continue;
+    changed_[{frame, (first + at) / 4}] = now;
+  }
+}
+
 void World::NoteStoreTo(uint32_t frame, uint64_t offset, size_t bytes,
                         std::optional<Gfn> seen_through) {
   const bool table = taint_.AnyTable(
       [&](AddressSpace space, Gfn gfn) { return IsIn(space, gfn, frame); });
   if (!table || bytes == 0) return;
   ++tables_;
-  const EntryRange entries{static_cast<unsigned>(offset / 8),
-                           static_cast<unsigned>((offset + bytes - 1) / 8)};
-  taint_.NoteUntrapped(entries, [&](AddressSpace space, Gfn gfn) {
-    return gfn != seen_through && IsIn(space, gfn, frame);
-  });
+  taint_.NoteUntrapped(WordsOf(offset, bytes),
+                       [&](AddressSpace space, Gfn gfn) {
+                         return gfn != seen_through && IsIn(space, gfn, frame);
+                       });
 }
 
 void World::NoteHostStore(uint32_t frame, uint64_t offset,
                           std::span<const std::byte> bytes) {
-  host_.Write(frame, offset, bytes);
+  Write(frame, offset, bytes);
   NoteStoreTo(frame, offset, bytes.size(), std::nullopt);
 }
 
 void World::NoteGuestStore(AddressSpace space, Gpa gpa,
-                           std::span<const std::byte> bytes) {
+                           std::span<const std::byte> bytes, By by) {
   const std::optional<Page> page = PageAt(space, ToGfn(gpa));
   SMMU_CHECK(page.has_value() && page->backing.has_value());
-  host_.Write(page->backing->frame, PageOffset(gpa), bytes);
+  Write(page->backing->frame, PageOffset(gpa), bytes);
   NoteStoreTo(page->backing->frame, PageOffset(gpa), bytes.size(), ToGfn(gpa));
+  if (by == By::kCpu && !bytes.empty()) {
+    taint_.NoteGuestStore(ToGfn(gpa), WordsOf(PageOffset(gpa), bytes.size()));
+  }
 }
 
 void World::NoteEntryBits(AddressSpace space, Gpa entry, uint64_t bits) {

@@ -13,8 +13,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -37,6 +39,14 @@ struct VcpuModel {
   CpuFeatures features = {};
   AddressSpace space = AddressSpace::kNormal;
   Taint::Time entered = 0;  // Taint::invalidated() at its last entry
+  // When its guest last flushed: everything, or a page, by its number.
+  Taint::Time flushed = 0;
+  std::map<uint64_t, Taint::Time> flushed_page = {};
+
+  void Flush(Taint::Time now) {
+    flushed = now;
+    flushed_page.clear();
+  }
 
   OracleCpu cpu() const {
     return {.registers = registers, .pdptes = pdptes, .features = features};
@@ -76,8 +86,20 @@ class World {
   // What `access` at `gva` comes to for a vCPU.
   OracleResult Translate(const VcpuModel& vcpu, Gva gva,
                          const Access& access) const;
-  // Did a walk that came to `truth` read a tainted entry?
+  // Did a walk that came to `truth` read an entry that changed behind the
+  // library's back?
   bool Tainted(const VcpuModel& vcpu, const OracleResult& truth) const;
+  // May the vCPU still have what the last entry of the walk of `gva` said
+  // before its guest stored into it? Not if it has flushed since; nor if an
+  // entry above has changed since, for then no walk led there before: what a
+  // guest links it need not flush (SDM vol. 3, 4.10.4.3).
+  bool MayBeStale(const VcpuModel& vcpu, Gva gva,
+                  const OracleResult& truth) const;
+  // Either.
+  bool MayDiffer(const VcpuModel& vcpu, Gva gva,
+                 const OracleResult& truth) const {
+    return Tainted(vcpu, truth) || MayBeStale(vcpu, gva, truth);
+  }
   // The guest tables that a vCPU's root is made of: what CR3 names, or with PAE
   // paging the page directories of the PDPTEs that are present. None with
   // paging off.
@@ -101,10 +123,11 @@ class World {
   // The host stored, with no trap.
   void NoteHostStore(uint32_t frame, uint64_t offset,
                      std::span<const std::byte> bytes);
-  // A guest's store at `gpa`, within one page that is backed; the library saw
-  // it, or need not have.
+  // A guest's store at `gpa`, within one page that is backed: emulated by the
+  // library, or by the CPU itself.
+  enum class By : uint8_t { kLibrary, kCpu };
   void NoteGuestStore(AddressSpace space, Gpa gpa,
-                      std::span<const std::byte> bytes);
+                      std::span<const std::byte> bytes, By by);
   // The library set bits of a guest's entry that is backed.
   void NoteEntryBits(AddressSpace space, Gpa entry, uint64_t bits);
   // Everything is invalid.
@@ -112,6 +135,7 @@ class World {
 
  private:
   bool IsIn(AddressSpace space, Gfn gfn, uint32_t frame) const;
+  void Write(uint32_t frame, uint64_t offset, std::span<const std::byte> bytes);
   void NoteStoreTo(uint32_t frame, uint64_t offset, size_t bytes,
                    std::optional<Gfn> seen_through);
   void TaintSlot(const SlotSpec& slot);
@@ -124,6 +148,8 @@ class World {
   std::array<VcpuModel, kStreamMaxVcpus> vcpus_;
   uint64_t layout_ = 0;
   uint64_t tables_ = 0;
+  // When 4 bytes of a frame last changed, by offset / 4.
+  std::map<std::pair<uint32_t, uint64_t>, Taint::Time> changed_;
 };
 
 }  // namespace shadowmmu::testing

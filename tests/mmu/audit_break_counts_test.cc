@@ -207,13 +207,13 @@ RmapChunk& ChunkOf(Vm& vm, Gfn gfn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
 
 TEST_F(AuditBreakCounts, AGfnThatCountsAnotherNumberOfPagesIsReported) {
   ExpectMiscounted(
-      "gfn 0x10 of as 0 is shadowed by 1 pages, 0 counted", [](Vm& vm) {
+      "gfn 0x10 of as 0 is tracked by 1 pages, 0 counted", [](Vm& vm) {
         vm.lock.AssertHeld();
         return Set(
             ChunkOf(vm, B::kRootTable).write_track[B::kRootTable.value()], 0);
       });
   ExpectMiscounted(
-      "gfn 0x11f of as 0 is shadowed by 0 pages, 1 counted", [](Vm& vm) {
+      "gfn 0x11f of as 0 is tracked by 0 pages, 1 counted", [](Vm& vm) {
         vm.lock.AssertHeld();
         return Set(ChunkOf(vm, B::kRootTable).write_track[0x11f], 1);
       });
@@ -223,7 +223,7 @@ TEST_F(AuditBreakCounts, AChunkThatCountsAnotherNumberOfTablesIsReported) {
   ExpectMiscounted(
       "the chunk of gfn 0x1000 holds 1 shadowed tables, 2 counted", [](Vm& vm) {
         vm.lock.AssertHeld();
-        return Set(ChunkOf(vm, B::kTableInLarge).tracked_tables, 2);
+        return Set(ChunkOf(vm, B::kTableInLarge).shadowed_tables, 2);
       });
 }
 
@@ -235,7 +235,7 @@ TEST_F(AuditBreakCounts, AGibThatCountsAnotherNumberOfTablesIsReported) {
         SlotOf(vm, B::kTableInLarge)
             .rmaps->ForEachGigabyte(vm.generations.arena_epoch,
                                     [&](Gfn, GigabyteRecord& record) {
-                                      count = &record.tracked_tables;
+                                      count = &record.shadowed_tables;
                                     });
         return Set(*count, 0);
       });
@@ -251,9 +251,9 @@ TEST_F(AuditBreakCounts, ASlotThatCountsAnotherNumberOfTablesIsReported) {
     const auto add_below = [rmaps, epoch](uint32_t number) {
       RmapChunk& chunk = *rmaps->Chunk(B::kTableSlot.begin, epoch);
       chunk.write_track[0] += number;
-      chunk.tracked_tables += number;
+      chunk.shadowed_tables += number;
       rmaps->ForEachGigabyte(epoch, [number](Gfn, GigabyteRecord& record) {
-        record.tracked_tables += number;
+        record.shadowed_tables += number;
       });
     };
     rmaps->Track(B::kTableSlot.begin, epoch);
@@ -270,7 +270,7 @@ TEST_F(AuditBreakCounts, AVmThatCountsAnotherNumberOfTablesIsReported) {
     ExpectMiscounted(space == 0 ? "as 0 has " : "as 1 has 0 shadowed",
                      [space](Vm& vm) {
                        vm.lock.AssertHeld();
-                       uint64_t& count = vm.tracked_tables[space];
+                       uint64_t& count = vm.shadowed_tables[space];
                        return Set(count, count + 1);
                      });
   }

@@ -73,15 +73,15 @@ TEST_F(SlotState, CountsOfOneChunkAndOneGibAddUp) {
   Track(a);
   Track(b);
   Track(c);
-  EXPECT_EQ(rmaps_->tracked_tables(), 4u);
+  EXPECT_EQ(rmaps_->shadowed_tables(), 4u);
   EXPECT_EQ(rmaps_->Tracked(a, kEpoch), 2u);
-  EXPECT_EQ(rmaps_->Chunk(a, kEpoch)->tracked_tables, 3u);
+  EXPECT_EQ(rmaps_->Chunk(a, kEpoch)->shadowed_tables, 3u);
   rmaps_->ForEachGigabyte(kEpoch, [&](Gfn gfn, GigabyteRecord& record) {
-    EXPECT_EQ(record.tracked_tables, gfn == Gfn(k1G) ? 4u : 0u) << gfn;
+    EXPECT_EQ(record.shadowed_tables, gfn == Gfn(k1G) ? 4u : 0u) << gfn;
   });
   for (const Gfn gfn : {a, a, b, c}) rmaps_->Untrack(gfn, kEpoch);
-  EXPECT_EQ(rmaps_->tracked_tables(), 0u);
-  EXPECT_EQ(rmaps_->Chunk(a, kEpoch)->tracked_tables, 0u);
+  EXPECT_EQ(rmaps_->shadowed_tables(), 0u);
+  EXPECT_EQ(rmaps_->Chunk(a, kEpoch)->shadowed_tables, 0u);
 }
 
 TEST_F(SlotState, UntrackingWhatIsNotTrackedIsACheck) {
@@ -106,9 +106,9 @@ TEST_F(SlotState, WhatAnOlderEpochLeftReadsAsEmpty) {
   ASSERT_TRUE(rmaps_->EnsureWriteTrack(gfn));
   RmapChunk* const chunk = rmaps_->Chunk(gfn, kEpoch);
   chunk->write_track[3] = 9;
-  chunk->tracked_tables = 9;
+  chunk->shadowed_tables = 9;
   rmaps_->ForEachGigabyte(
-      kEpoch, [](Gfn, GigabyteRecord& record) { record.tracked_tables = 9; });
+      kEpoch, [](Gfn, GigabyteRecord& record) { record.shadowed_tables = 9; });
   rmaps_->CountAdded(3);
 
   EXPECT_EQ(rmaps_->PeekChunk(gfn, kEpoch), chunk);
@@ -125,7 +125,7 @@ TEST_F(SlotState, WhatAnOlderEpochLeftReadsAsEmpty) {
     EXPECT_TRUE(Head(gfn, level, kEpoch + 1).empty()) << level;
   }
   EXPECT_EQ(chunk->write_track[3], 0u);
-  EXPECT_EQ(chunk->tracked_tables, 0u);
+  EXPECT_EQ(chunk->shadowed_tables, 0u);
   rmaps_->CountRemoved(3);
 }
 
@@ -170,7 +170,7 @@ TEST_F(SlotState, MoreThan65535ShadowPagesOfOneTableAreCounted) {
   for (uint32_t i = 0; i < kPages; ++i) Track(gfn);
   EXPECT_EQ(rmaps_->Tracked(gfn, kEpoch), kPages);
   for (uint32_t i = 0; i < kPages; ++i) rmaps_->Untrack(gfn, kEpoch);
-  EXPECT_EQ(rmaps_->tracked_tables(), 0u);
+  EXPECT_EQ(rmaps_->shadowed_tables(), 0u);
 }
 
 // Slots that begin and end where they like, heads at all levels, and ranges of

@@ -243,7 +243,7 @@ TEST(SlotRmapsDeathTest, ShadowingATableOfADyingSlotIsACheck) {
   rmaps->SetRemoveOnly();
   EXPECT_DEATH(rmaps->Track(Gfn(1), kEpoch), "shadowed in a dying slot");
   rmaps->Untrack(Gfn(1), kEpoch);
-  EXPECT_EQ(rmaps->tracked_tables(), 0u);
+  EXPECT_EQ(rmaps->shadowed_tables(), 0u);
 }
 
 TEST(SlotRmapsDeathTest, DyingWithSptesOrShadowedTablesIsACheck) {

@@ -107,10 +107,10 @@ TEST(OpText, KeepsTheStoryAndDropsOtherComments) {
       ParseStream("# One.\n#\n# Two.\nvm\n# Not this.\nbump # nor this\n");
   ASSERT_TRUE(stream.ok()) << stream.status();
   EXPECT_EQ(stream->story, (std::vector<std::string>{"One.", "", "Two."}));
-  EXPECT_EQ(
-      PrintStream(*stream),
-      "# One.\n#\n# Two.\n"
-      "vm vcpus=1 frames=64 tables=64 largest=1G bits=40 roots=3\nbump\n");
+  EXPECT_EQ(PrintStream(*stream),
+            "# One.\n#\n# Two.\n"
+            "vm vcpus=1 frames=64 tables=64 largest=1G bits=40 roots=3 "
+            "unsync=1\nbump\n");
 }
 
 TEST(OpText, ErrorsNameTheirLine) {

@@ -1,0 +1,83 @@
+#include "src/mmu/table_tracking.h"
+
+#include "src/base/check.h"
+#include "src/mmu/spte_sweep.h"
+
+namespace shadowmmu {
+namespace {
+
+SlotRmaps& RmapsOfTable(Vm& vm, const ShadowPage& page)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const Memslot* slot = vm.slot_table().Find(page.role.space(), page.gfn);
+  SMMU_CHECK(slot != nullptr)
+      << "a shadow page of the guest table in " << page.gfn << " of "
+      << page.role.space() << ", where there is no slot";
+  return *slot->rmaps;
+}
+
+// Every spte that maps `gfn`, at every level, in every address space.
+void WriteProtectGfn(Vm& vm, Gfn gfn, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  for (unsigned space = 0; space < kAddressSpaces; ++space) {
+    const Memslot* slot =
+        vm.slot_table().Find(static_cast<AddressSpace>(space), gfn);
+    if (slot != nullptr) WriteProtectRange(vm, *slot->rmaps, {gfn, 1}, flush);
+  }
+}
+
+bool AnyTrackedIn(Vm& vm, Gfn gfn, Level level)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const uint64_t epoch = vm.generations.arena_epoch;
+  for (unsigned space = 0; space < kAddressSpaces; ++space) {
+    if (vm.shadowed_tables[space] == 0) continue;
+    bool any = false;
+    vm.slot_table().ForEachInGfnRange(
+        static_cast<AddressSpace>(space), {gfn, PagesPerEntry(level)},
+        [&](const Memslot& slot, GfnRange part) {
+          any = any || slot.rmaps->AnyTracked(part.begin, level, epoch);
+        });
+    if (any) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void TrackTable(Vm& vm, TableIndex table, FlushObligation& flush) {
+  const ShadowPage& page = vm.arena.Page(table);
+  RmapsOfTable(vm, page).Track(page.gfn, vm.generations.arena_epoch);
+  ++vm.shadowed_tables[ToInt(page.role.space())];
+  WriteProtectGfn(vm, page.gfn, flush);
+}
+
+void UntrackTable(Vm& vm, TableIndex table) {
+  const ShadowPage& page = vm.arena.Page(table);
+  RmapsOfTable(vm, page).Untrack(page.gfn, vm.generations.arena_epoch);
+  --vm.shadowed_tables[ToInt(page.role.space())];
+}
+
+void ForgetTable(Vm& vm, TableIndex table) {
+  const ShadowPage& page = vm.arena.Page(table);
+  RmapsOfTable(vm, page).Tighten(page.gfn, vm.generations.arena_epoch);
+  UntrackTable(vm, table);
+}
+
+void LoosenTable(Vm& vm, TableIndex table) {
+  const ShadowPage& page = vm.arena.Page(table);
+  RmapsOfTable(vm, page).Loosen(page.gfn, vm.generations.arena_epoch);
+}
+
+void TightenTable(Vm& vm, TableIndex table, FlushObligation& flush) {
+  const ShadowPage& page = vm.arena.Page(table);
+  RmapsOfTable(vm, page).Tighten(page.gfn, vm.generations.arena_epoch);
+  WriteProtectGfn(vm, page.gfn, flush);
+}
+
+bool IsTracked(Vm& vm, Gfn gfn) { return AnyTrackedIn(vm, gfn, Level::k4K); }
+
+bool AnyTableShadowedIn(Vm& vm, Gfn gfn, Level level) {
+  SMMU_DCHECK(level > Level::k4K);
+  return AnyTrackedIn(vm, gfn, level);
+}
+
+}  // namespace shadowmmu
