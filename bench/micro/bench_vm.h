@@ -28,8 +28,9 @@ class BenchVm {
 
   // Room for `tables` shadow pages, and some to spare, so that nothing is ever
   // evicted.
-  explicit BenchVm(uint32_t tables,
-                   uint32_t previous_roots = kMaxPreviousRoots);
+  explicit BenchVm(uint32_t tables, uint32_t previous_roots = kMaxPreviousRoots,
+                   uint32_t write_flooding = MmuConfig{}.write_flooding,
+                   uint32_t prefetch = 0);
   // With the slots of a layout.
   explicit BenchVm(const Layout& layout);
 

@@ -48,8 +48,11 @@ int Main(int argc, char** argv) {
   RegisterDirect();
   RegisterIndirect();
   RegisterBump();
+  RegisterDirtyLog();
   RegisterFaults();
+  RegisterPrefetch();
   RegisterRoots();
+  RegisterWriteTrack();
   RegisterSlots();
   RegisterSlotLoops();
   RegisterSweeps();

@@ -25,11 +25,14 @@ void RegisterLimits();
 void RegisterDirect();
 void RegisterIndirect();
 void RegisterBump();
+void RegisterDirtyLog();
 void RegisterFaults();
+void RegisterPrefetch();
 void RegisterRoots();
 void RegisterSlots();
 void RegisterSlotLoops();
 void RegisterSweeps();
+void RegisterWriteTrack();
 // Once more at the end: how far L has moved meanwhile.
 void RegisterChaseAgain();
 

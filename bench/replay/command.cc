@@ -26,7 +26,8 @@ constexpr absl::string_view kIntroduction =
 Reads what lackey writes, as a stream, and runs it in P processes of a small
 guest (demand paging, copy on write, page tables in guest memory) on a CPU model
 with a TLB, over the library's shadow page tables. docs/replay.md explains all
-of it.
+of it. With --workload=fork it is the guest's own work that is played: fork,
+exec, exit, munmap, and switches between processes.
 
 Options
 )";
@@ -39,7 +40,7 @@ Exit status
   4  too little memory or too few tables
 
 Keys of the JSON object, in the order of the table. Values are numbers, but for
-strategy and trace_end (strings) and rmap_histogram (an object: length of the
+workload, strategy and trace_end (strings) and rmap_histogram (an object: length of the
 chain, number of frames), or null where there is nothing to say. Times named ns
 are nanoseconds of the monotonic clock; each includes one reading of it.
 )";
@@ -73,7 +74,8 @@ std::optional<uint64_t> SizeOf(const std::string& name) {
   return static_cast<uint64_t>(info.st_size);
 }
 
-int Play(const Options& options, std::istream& in,
+// `in` is null where there is no trace.
+int Play(const Options& options, std::istream* in,
          std::optional<uint64_t> bytes, std::ostream& out, std::ostream& err) {
   const absl::StatusOr<std::unique_ptr<Replay>> replay =
       Replay::Create(options);
@@ -83,9 +85,11 @@ int Play(const Options& options, std::istream& in,
                          : ExitCodeFor(replay.status());
     return Fail(code, replay.status().message(), err);
   }
-  TraceReader trace(&in, options.trailer);
+  std::optional<TraceReader> reader;
+  if (in != nullptr) reader.emplace(in, options.trailer);
+  TraceReader* const trace = reader.has_value() ? &*reader : nullptr;
   Progress progress(Progress::Detect());
-  const absl::Status played = (*replay)->Run(&trace, bytes, &progress);
+  const absl::Status played = (*replay)->Run(trace, bytes, &progress);
   const int code = ExitCodeFor(played);
   if (code == 0 || code == kExitDifference) {
     const Results results = (*replay)->TakeResults(trace);
@@ -99,12 +103,15 @@ int Play(const Options& options, std::istream& in,
 
 int OpenAndPlay(const Options& options, std::istream& in, std::ostream& out,
                 std::ostream& err) {
-  if (options.trace.empty()) return Play(options, in, std::nullopt, out, err);
+  if (options.trace.empty()) {
+    return Play(options, options.HasTrace() ? &in : nullptr, std::nullopt, out,
+                err);
+  }
   std::ifstream file(options.trace, std::ios::binary);
   if (!file) {
     return Fail(kExitTrace, absl::StrCat("cannot open ", options.trace), err);
   }
-  return Play(options, file, SizeOf(options.trace), out, err);
+  return Play(options, &file, SizeOf(options.trace), out, err);
 }
 
 }  // namespace

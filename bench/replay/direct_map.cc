@@ -42,17 +42,17 @@ absl::StatusOr<DirectMap> BuildDirectMap(testing::GuestMemory* memory,
     return absl::InvalidArgumentError(
         "the guest's direct map ends at 512 GiB: less --memory, fewer --slots");
   }
-  const absl::StatusOr<Gfn> pointers = frames->Allocate();
+  const absl::StatusOr<FrameAllocator::Frame> pointers = frames->Allocate();
   if (!pointers.ok()) return pointers.status();
-  DirectMap map{.root_entry = ToGpa(*pointers).value() | kTableBits,
+  DirectMap map{.root_entry = ToGpa(pointers->gfn).value() | kTableBits,
                 .tables = 1};
   for (Gpa begin; begin < end; begin += BytesPerEntry(Level::k1G)) {
-    const absl::StatusOr<Gfn> directory = frames->Allocate();
+    const absl::StatusOr<FrameAllocator::Frame> directory = frames->Allocate();
     if (!directory.ok()) return directory.status();
     const uint64_t index = map.tables++ - 1;
-    if (!Store(memory, *pointers, index,
-               ToGpa(*directory).value() | kTableBits) ||
-        !FillDirectory(memory, *directory, begin, end)) {
+    if (!Store(memory, pointers->gfn, index,
+               ToGpa(directory->gfn).value() | kTableBits) ||
+        !FillDirectory(memory, directory->gfn, begin, end)) {
       return absl::InternalError("the kernel's tables cannot be written");
     }
   }

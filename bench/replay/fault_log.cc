@@ -9,7 +9,8 @@ void FaultLog::Note(Gva gva, const Access& access, const FaultOutcome& outcome,
     case FaultOutcome::Kind::kResume: {
       const uint32_t owner =
           access.privilege == Privilege::kUser ? ToInt(process_) : kKernel;
-      NoteFill(Page(owner, gva.value() >> kPageShift), time);
+      NoteFill(owner, gva, time);
+      refills_.NoteFill(gva, access);
       return;
     }
     case FaultOutcome::Kind::kGuestFault:
@@ -23,9 +24,10 @@ void FaultLog::Note(Gva gva, const Access& access, const FaultOutcome& outcome,
   }
 }
 
-void FaultLog::NoteFill(const Page& page, Nanoseconds time) {
+void FaultLog::NoteFill(uint32_t owner, Gva gva, Nanoseconds time) {
   const auto window = static_cast<uint32_t>(windows_.size() - 1);
-  const auto inserted = filled_.try_emplace(page, window);
+  const auto inserted =
+      filled_[owner].try_emplace(gva.value() >> kPageShift, window);
   if (inserted.second) {
     totals_.first_fills.Add(time);
     return;
@@ -43,6 +45,7 @@ void FaultLog::NoteFill(const Page& page, Nanoseconds time) {
 
 size_t FaultLog::OpenWindow(uint64_t now) {
   CloseWindow(now);
+  refills_.ForgetAll();
   windows_.push_back(Window{.begin = now, .end = now, .refaults = {}});
   return windows_.size() - 1;
 }

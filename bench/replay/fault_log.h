@@ -14,6 +14,8 @@
 //
 // A *window* is the time from one invalidation (of whatever kind) to the next.
 //
+// What the guest's own switches of CR3 cost is in the RefillBook.
+//
 // Thread safety: one thread at a time.
 
 #ifndef SHADOWMMU_BENCH_REPLAY_FAULT_LOG_H_
@@ -21,10 +23,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "bench/replay/refill_book.h"
 #include "bench/replay/samples.h"
 #include "bench/replay/stop_watch.h"
 #include "shadowmmu/access.h"
@@ -32,10 +34,6 @@
 #include "shadowmmu/fault.h"
 
 namespace shadowmmu::replay {
-
-// A process of the guest, from 0.
-enum class ProcessId : uint32_t {};
-constexpr uint32_t ToInt(ProcessId id) { return static_cast<uint32_t>(id); }
 
 class FaultLog {
  public:
@@ -67,7 +65,22 @@ class FaultLog {
 
   // Whose user pages are filled from now on.
   void SetProcess(ProcessId process) { process_ = process; }
-  // One call of HandleFault.
+  // CR3 was loaded.
+  void NoteLoad() { refills_.NoteLoad(process_); }
+  // An access within a page went through.
+  void NoteThrough(Gva gva, const Access& access) {
+    refills_.NoteThrough(gva, access.type);
+  }
+  // The guest's kernel changed the entry of a user page.
+  void NoteChange(ProcessId process, Gva gva) {
+    refills_.NoteChange(process, gva);
+  }
+  // The process is gone.
+  void Forget(ProcessId process) {
+    refills_.Forget(process);
+    filled_.erase(ToInt(process));
+  }
+  // One call of HandleFault. `access` has the error code that the CPU reported.
   void Note(Gva gva, const Access& access, const FaultOutcome& outcome,
             Nanoseconds time);
 
@@ -79,22 +92,24 @@ class FaultLog {
   const Window& window(size_t number) const { return windows_[number]; }
 
   const Totals& totals() const { return totals_; }
+  const RefillBook& refills() const { return refills_; }
   // Nanoseconds of each refault.
   const Samples& refault_times() const { return refault_times_; }
 
  private:
   // The kernel's pages count once, whichever process runs.
   static constexpr uint32_t kKernel = ~uint32_t{0};
-  using Page = std::pair<uint32_t, uint64_t>;  // process, page number
 
-  void NoteFill(const Page& page, Nanoseconds time);
+  void NoteFill(uint32_t owner, Gva gva, Nanoseconds time);
 
   ProcessId process_{};
   Totals totals_;
   Samples refault_times_;
   std::vector<Window> windows_ = {Window{}};
-  // The window that each page was last filled in.
-  absl::flat_hash_map<Page, uint32_t> filled_;
+  // The window that each page was last filled in, by owner and page number.
+  absl::flat_hash_map<uint32_t, absl::flat_hash_map<uint64_t, uint32_t>>
+      filled_;
+  RefillBook refills_;
 };
 
 }  // namespace shadowmmu::replay

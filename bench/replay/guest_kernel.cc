@@ -1,6 +1,6 @@
 #include "bench/replay/guest_kernel.h"
 
-#include <atomic>
+#include <algorithm>
 
 #include "tests/harness/guest_tables.h"
 #include "tests/harness/say.h"
@@ -11,13 +11,10 @@ namespace {
 using testing::Say;
 namespace gpte = testing::gpte;
 
-constexpr uint64_t kTableBits = gpte::kPresent | gpte::kWritable | gpte::kUser;
+// Where the page cache has the zero page: no user page has this number.
+constexpr uint64_t kZeroPage = ~uint64_t{0};
 
 uint64_t PageOf(Gva gva) { return gva.value() >> kPageShift; }
-
-Gpa EntryIn(Gfn table, unsigned index) {
-  return ToGpa(table) + index * sizeof(uint64_t);
-}
 
 uint64_t EntryFor(const GuestProcess::Page& page) {
   uint64_t entry = ToGpa(page.frame).value() | gpte::kPresent | gpte::kUser |
@@ -31,48 +28,62 @@ uint64_t EntryFor(const GuestProcess::Page& page) {
 
 }  // namespace
 
-GuestKernel::GuestKernel(Machine* machine, VirtualCpu* cpu, FaultLog* log)
-    : machine_(machine), cpu_(cpu), log_(log), frames_(machine->slots()) {}
+GuestKernel::GuestKernel(Machine* machine, VirtualCpu* cpu, FaultLog* log,
+                         FaultAround fault_around)
+    : machine_(machine),
+      cpu_(cpu),
+      log_(log),
+      fault_around_(static_cast<uint32_t>(fault_around)),
+      frames_(machine->slots()),
+      memory_(cpu, &frames_),
+      tables_(&memory_, log) {}
 
 // ---- Boot and processes ----
 
 absl::Status GuestKernel::Boot(uint32_t processes) {
-  const absl::StatusOr<Gfn> root = frames_.Allocate();
+  const absl::StatusOr<FrameAllocator::Frame> root = frames_.Allocate();
   if (!root.ok()) return root.status();
   const absl::StatusOr<DirectMap> map =
       BuildDirectMap(&machine_->memory(), &frames_,
                      ToGpa(machine_->slots().back().gfns().end()));
   if (!map.ok()) return map.status();
   direct_map_ = *map;
-  counts_.tables += 1 + map->tables;
+  first_tables_ = 1 + map->tables;
   if (!machine_->memory().Write64(AddressSpace::kNormal,
-                                  EntryIn(*root, kDirectMapIndex),
+                                  EntryIn(root->gfn, kDirectMapIndex),
                                   map->root_entry)) {
     return absl::InternalError("the kernel's root cannot be written");
   }
   // From here on the kernel runs in the guest, on a root of its own.
-  if (absl::Status loaded = cpu_->Load(ToGpa(*root)); !loaded.ok()) {
+  if (absl::Status loaded = cpu_->Load(ToGpa(root->gfn)); !loaded.ok()) {
     return loaded;
   }
-  processes_.reserve(processes);
   for (uint32_t i = 0; i < processes; ++i) {
-    if (absl::Status made = MakeProcess(); !made.ok()) return made;
+    const absl::StatusOr<GuestProcess*> made = NewProcess();
+    if (!made.ok()) return made.status();
   }
   return SwitchTo(ProcessId{0});
 }
 
-absl::Status GuestKernel::MakeProcess() {
-  const absl::StatusOr<Gfn> root = NewClearedFrame();
+absl::StatusOr<GuestProcess*> GuestKernel::NewProcess() {
+  const absl::StatusOr<Gfn> root = tables_.NewRoot(direct_map_.root_entry);
   if (!root.ok()) return root.status();
-  ++counts_.tables;
-  processes_.push_back(GuestProcess{.root = *root, .tables = {}, .pages = {}});
-  return StoreDirect(EntryIn(*root, kDirectMapIndex), direct_map_.root_entry);
+  const ProcessId id{next_process_++};
+  return &processes_.emplace(id, GuestProcess{.id = id, .root = *root})
+              .first->second;
+}
+
+void GuestKernel::Remove(ProcessId id) {
+  memory_.Free(process(id).root);
+  tables_.NoteRootFreed();
+  log_->Forget(id);
+  processes_.erase(id);
 }
 
 absl::Status GuestKernel::SwitchTo(ProcessId process) {
   running_ = process;
   log_->SetProcess(process);
-  return cpu_->Load(ToGpa(processes_[ToInt(process)].root));
+  return cpu_->Load(ToGpa(processes_.at(process).root));
 }
 
 // ---- Page faults ----
@@ -82,7 +93,7 @@ absl::Status GuestKernel::HandlePageFault(const GuestFault& fault) {
   const Gva gva = fault.address;
   const bool write = (fault.error_code & pf_error::kWrite) != 0;
   const bool fetch = (fault.error_code & pf_error::kFetch) != 0;
-  GuestProcess* const process = &processes_[ToInt(running_)];
+  GuestProcess* const process = mutable_process(running_);
   const auto found = process->pages.find(PageOf(gva));
   if (found == process->pages.end()) {
     if (write) return MapPrivate(process, gva);
@@ -90,7 +101,7 @@ absl::Status GuestKernel::HandlePageFault(const GuestFault& fault) {
                      fetch ? AccessType::kFetch : AccessType::kRead);
   }
   Page* const page = &found->second;
-  if (write && page->ownership == GuestProcess::Ownership::kShared) {
+  if (write && page->ownership != GuestProcess::Ownership::kPrivate) {
     return CopyOnWrite(process, gva, page);
   }
   if (fetch && !page->executable) return AllowExecute(process, gva, page);
@@ -98,143 +109,107 @@ absl::Status GuestKernel::HandlePageFault(const GuestFault& fault) {
       Say("the guest's tables do not explain its ", fault));
 }
 
-absl::Status GuestKernel::MapShared(GuestProcess* process, Gva gva,
-                                    AccessType type) {
-  const absl::StatusOr<Gfn> frame = SharedFrame(PageOf(gva));
-  if (!frame.ok()) return frame.status();
-  ++counts_.shared_mappings;
-  const Page page{.frame = *frame,
-                  .ownership = GuestProcess::Ownership::kShared,
-                  .executable = type == AccessType::kFetch};
-  process->pages.emplace(PageOf(gva), page);
-  return SetEntry(process, gva, EntryFor(page));
-}
-
-absl::StatusOr<Gfn> GuestKernel::SharedFrame(uint64_t page) {
-  const auto found = shared_.find(page);
-  if (found != shared_.end()) return found->second;
-  const absl::StatusOr<Gfn> frame = NewClearedFrame();
+// What everybody sees at `gva` who has not written there.
+absl::StatusOr<GuestKernel::CachedPage*> GuestKernel::Cached(Gva gva) {
+  const uint64_t page = IsAnonymous(gva) ? kZeroPage : PageOf(gva);
+  const auto found = cache_.find(page);
+  if (found != cache_.end()) return &found->second;
+  const absl::StatusOr<Gfn> frame = memory_.NewFrame();
   if (!frame.ok()) return frame.status();
   ++counts_.shared_pages;
-  shared_.emplace(page, *frame);
-  return *frame;
+  users_.Add(*frame);
+  return &cache_.emplace(page, CachedPage{.frame = *frame}).first->second;
 }
 
-// A frame for one process alone, with what the page holds now.
-absl::StatusOr<Gfn> GuestKernel::PrivateFrame(uint64_t page) {
-  const auto shared = shared_.find(page);
-  if (shared != shared_.end()) {
-    absl::Status read = TouchDirect(shared->second, AccessType::kRead);
-    if (!read.ok()) return read;
-    ++counts_.copies;
+absl::Status GuestKernel::MapShared(GuestProcess* process, Gva gva,
+                                    AccessType type) {
+  const absl::StatusOr<CachedPage*> cached = Cached(gva);
+  if (!cached.ok()) return cached.status();
+  if (type == AccessType::kFetch) (*cached)->executable = true;
+  CachedPage asked = **cached;
+  asked.executable = type == AccessType::kFetch;
+  if (absl::Status mapped = MapCached(process, gva, asked); !mapped.ok()) {
+    return mapped;
   }
-  ++counts_.private_pages;
-  return NewClearedFrame();
+  return IsAnonymous(gva) ? absl::OkStatus() : MapAround(process, gva);
+}
+
+absl::Status GuestKernel::MapCached(GuestProcess* process, Gva gva,
+                                    const CachedPage& cached) {
+  ++counts_.shared_mappings;
+  users_.Add(cached.frame);
+  const Page page{.frame = cached.frame,
+                  .ownership = GuestProcess::Ownership::kShared,
+                  .executable = cached.executable};
+  process->pages.emplace(PageOf(gva), page);
+  return tables_.SetEntry(process, gva, EntryFor(page));
+}
+
+absl::Status GuestKernel::MapAround(GuestProcess* process, Gva gva) {
+  const uint64_t first = PageOf(gva) & ~(fault_around_ - 1);
+  for (uint64_t page = first; page < first + fault_around_; ++page) {
+    const auto cached = cache_.find(page);
+    if (cached == cache_.end() || process->pages.contains(page)) continue;
+    absl::Status mapped =
+        MapCached(process, Gva(page << kPageShift), cached->second);
+    if (!mapped.ok()) return mapped;
+  }
+  return absl::OkStatus();
+}
+
+// A frame for one process alone, with what `source` holds.
+absl::StatusOr<Gfn> GuestKernel::CopyOf(Gfn source) {
+  if (absl::Status read = memory_.Read(source); !read.ok()) return read;
+  ++counts_.copies;
+  return memory_.NewFrame();
 }
 
 absl::Status GuestKernel::MapPrivate(GuestProcess* process, Gva gva) {
-  const absl::StatusOr<Gfn> frame = PrivateFrame(PageOf(gva));
+  const auto cached = cache_.find(PageOf(gva));
+  const absl::StatusOr<Gfn> frame = cached == cache_.end()
+                                        ? memory_.NewFrame()
+                                        : CopyOf(cached->second.frame);
   if (!frame.ok()) return frame.status();
+  ++counts_.private_pages;
+  users_.Add(*frame);
   const Page page{.frame = *frame,
                   .ownership = GuestProcess::Ownership::kPrivate};
   process->pages.emplace(PageOf(gva), page);
-  return SetEntry(process, gva, EntryFor(page));
+  return tables_.SetEntry(process, gva, EntryFor(page));
 }
 
 absl::Status GuestKernel::CopyOnWrite(GuestProcess* process, Gva gva,
                                       Page* page) {
-  const absl::StatusOr<Gfn> frame = PrivateFrame(PageOf(gva));
-  if (!frame.ok()) return frame.status();
-  page->frame = *frame;
   page->ownership = GuestProcess::Ownership::kPrivate;
-  if (absl::Status set = SetEntry(process, gva, EntryFor(*page)); !set.ok()) {
+  if (users_.Of(page->frame) == 1) {
+    ++counts_.reuses;
+    return tables_.SetEntry(process, gva, EntryFor(*page));
+  }
+  const absl::StatusOr<Gfn> frame = CopyOf(page->frame);
+  if (!frame.ok()) return frame.status();
+  ++counts_.private_pages;
+  if (absl::Status set = tables_.SetEntry(process, gva, 0); !set.ok()) {
     return set;
   }
   cpu_->Invlpg(gva);
-  return absl::OkStatus();
+  users_.Drop(page->frame);
+  users_.Add(*frame);
+  page->frame = *frame;
+  return tables_.SetEntry(process, gva, EntryFor(*page));
 }
 
 absl::Status GuestKernel::AllowExecute(GuestProcess* process, Gva gva,
                                        Page* page) {
   ++counts_.execute_grants;
   page->executable = true;
-  if (absl::Status set = SetEntry(process, gva, EntryFor(*page)); !set.ok()) {
-    return set;
+  if (page->ownership == GuestProcess::Ownership::kShared) {
+    const absl::StatusOr<CachedPage*> cached = Cached(gva);
+    if (!cached.ok()) return cached.status();
+    (*cached)->executable = true;
   }
-  cpu_->Invlpg(gva);
-  return absl::OkStatus();
-}
-
-// ---- Tables ----
-
-absl::Status GuestKernel::SetEntry(GuestProcess* process, Gva gva,
-                                   uint64_t entry) {
-  const absl::StatusOr<Gfn> table = TableOf(process, gva, Level::k4K);
-  if (!table.ok()) return table.status();
-  return StoreDirect(EntryIn(*table, IndexAt(gva, Level::k4K)), entry);
-}
-
-// Recursion: at most once a level.
-absl::StatusOr<Gfn> GuestKernel::TableOf(GuestProcess* process, Gva gva,
-                                         Level level) {
-  if (level == Level::k512G) return process->root;
-  const GuestProcess::TableKey key = GuestProcess::KeyOf(level, gva);
-  const auto found = process->tables.find(key);
-  if (found != process->tables.end()) return found->second;
-  const absl::StatusOr<Gfn> parent = TableOf(process, gva, Above(level));
-  if (!parent.ok()) return parent;
-  const absl::StatusOr<Gfn> table = NewClearedFrame();
-  if (!table.ok()) return table;
-  ++counts_.tables;
-  process->tables.emplace(key, *table);
-  const absl::Status stored =
-      StoreDirect(EntryIn(*parent, IndexAt(gva, Above(level))),
-                  ToGpa(*table).value() | kTableBits);
-  if (!stored.ok()) return stored;
-  return *table;
-}
-
-// ---- Memory ----
-
-absl::StatusOr<Gfn> GuestKernel::NewClearedFrame() {
-  const absl::StatusOr<Gfn> frame = frames_.Allocate();
-  if (!frame.ok()) return frame;
-  if (absl::Status cleared = TouchDirect(*frame, AccessType::kWrite);
-      !cleared.ok()) {
-    return cleared;
-  }
-  return *frame;
-}
-
-absl::Status GuestKernel::TouchDirect(Gfn frame, AccessType type) {
-  const Gva gva = DirectGva(ToGpa(frame));
-  const absl::StatusOr<Touched> touched =
-      cpu_->Touch(gva, Access{.type = type});
-  if (!touched.ok()) return touched.status();
-  if (touched->outcome.resume()) return absl::OkStatus();
-  return absl::InternalError(
-      Say("the kernel's access at ", gva, " ended as ", touched->outcome));
-}
-
-absl::Status GuestKernel::StoreDirect(Gpa gpa, uint64_t value) {
-  const Gva gva = DirectGva(gpa);
-  const absl::StatusOr<Touched> touched =
-      cpu_->Touch(gva, Write(), [value](Hpa hpa) {
-        auto* const entry =
-            reinterpret_cast<uint64_t*>(ReplayHost::PointerTo(hpa));
-        std::atomic_ref<uint64_t>(*entry).store(value);
-      });
-  if (!touched.ok()) return touched.status();
-  if (touched->outcome.resume()) {
-    ++counts_.direct_stores;
-    return absl::OkStatus();
-  }
-  if (touched->outcome.kind == FaultOutcome::Kind::kEmulate) {
-    ++counts_.emulated_stores;
-    return cpu_->Emulate(touched->outcome.gpa, value);
-  }
-  return absl::InternalError(
-      Say("the kernel's store at ", gva, " ended as ", touched->outcome));
+  absl::Status set = tables_.SetEntry(process, gva, EntryFor(*page));
+  if (set.ok()) cpu_->Invlpg(gva);
+  return set;
 }
 
 }  // namespace shadowmmu::replay

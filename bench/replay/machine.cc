@@ -30,7 +30,10 @@ absl::Status Machine::Init(const Options& options) {
   config.host = &host_;
   config.table_capacity = options.table_capacity;
   config.max_vcpus = 1;
+  config.previous_roots = options.previous_roots;
+  config.unsync = options.unsync;
   config.guest_physical_bits = kGuestPhysicalBits;
+  config.prefetch = 0;  // what is counted is each page's own fault
   absl::StatusOr<std::unique_ptr<Mmu>> mmu = Mmu::Create(config);
   if (!mmu.ok()) return mmu.status();
   mmu_ = *std::move(mmu);

@@ -40,6 +40,9 @@ class Machine {
     uint32_t slots = 1;           // at least 1
     uint64_t pages_per_slot = 0;  // at least 1
     uint32_t table_capacity = 4096;
+    // MmuConfig's.
+    uint32_t previous_roots = kMaxPreviousRoots;
+    bool unsync = true;
   };
   // What a slot's replacement cost.
   struct SlotTimes {

@@ -37,7 +37,13 @@ struct NumberOption {
 constexpr NumberOption kNumbers[] = {
     {"processes", "P", 1, kMaxProcesses,
      [](Options* o, uint64_t v) { o->processes = static_cast<uint32_t>(v); },
-     "copies of the program, each with its own tables and memory (1)"},
+     "processes, each with its own tables and memory: copies of the program "
+     "(1); "
+     "fork: the most that run at once (4)"},
+    {"forks", "N", 1, kUnbounded, [](Options* o, uint64_t v) { o->forks = v; },
+     "fork without a trace: end after N children have come and gone (100)"},
+    {"seed", "N", 0, kUnbounded, [](Options* o, uint64_t v) { o->seed = v; },
+     "fork: what the guest does follows from it (1)"},
     {"slots", "N", 1, kMaxSlots,
      [](Options* o, uint64_t v) { o->slots = static_cast<uint32_t>(v); },
      "memslots that the guest's memory is cut into (4)"},
@@ -79,6 +85,12 @@ constexpr Switch kSwitches[] = {
     {"allow-truncated",
      [](Options* o) { o->trailer = TraceReader::Trailer::kOptional; },
      "play a trace whose trailer is missing; damage stays an error"},
+    {"no-unsync", [](Options* o) { o->unsync = false; },
+     "write-protect the guest's last-level tables, too, for as long as they "
+     "are "
+     "shadowed"},
+    {"no-root-cache", [](Options* o) { o->previous_roots = 0; },
+     "keep no root but the current one across a load of CR3"},
     {"check", [](Options* o) { o->checking = Options::Checking::kOn; },
      "hold every access against the oracle, and audit the library at every "
      "invalidation, reclaim and slot change; slow, and the times mean little"},
@@ -116,9 +128,21 @@ absl::Status SetStrategy(absl::string_view value, Options* options) {
                                         "obsolete_walk"));
 }
 
+absl::Status SetWorkload(absl::string_view value, Options* options) {
+  for (const Options::Workload workload :
+       {Options::Workload::kTrace, Options::Workload::kFork}) {
+    if (value != NameOf(workload)) continue;
+    options->workload = workload;
+    return absl::OkStatus();
+  }
+  return Wrong("workload",
+               absl::StrCat("\"", value, "\" is neither trace nor fork"));
+}
+
 absl::Status SetValue(absl::string_view name, absl::string_view value,
                       Options* options) {
   if (name == "strategy") return SetStrategy(value, options);
+  if (name == "workload") return SetWorkload(value, options);
   if (name == "trace") {
     if (value.empty()) return Wrong(name, "no file is named");
     options->trace = std::string(value);
@@ -146,7 +170,12 @@ std::string HelpLine(absl::string_view option, absl::string_view help) {
 
 uint64_t Options::GuestMib() const {
   return memory_mib != 0 ? memory_mib
-                         : kMibForTheKernel + processes * kMibOfAProcess;
+                         : kMibForTheKernel + Processes() * kMibOfAProcess;
+}
+
+uint32_t Options::Processes() const {
+  if (processes != 0) return processes;
+  return workload == Workload::kFork ? 4 : 1;
 }
 
 // One table for each 2 MiB of the direct map, 64 for each process's own tree,
@@ -154,7 +183,8 @@ uint64_t Options::GuestMib() const {
 uint32_t Options::TableCapacity() const {
   if (tables != 0) return tables;
   constexpr uint64_t kOfAProcess = 64;
-  const uint64_t wanted = 2 * (GuestMib() / 2 + processes * kOfAProcess) + 1024;
+  const uint64_t wanted =
+      2 * (GuestMib() / 2 + Processes() * kOfAProcess) + 1024;
   return static_cast<uint32_t>(std::min(wanted, kMaxTables));
 }
 
@@ -183,6 +213,9 @@ absl::StatusOr<Options> ParseOptions(std::span<const absl::string_view> words) {
       return set;
     }
   }
+  if (options.workload == Options::Workload::kFork && options.Processes() < 2) {
+    return Wrong("processes", "a guest that forks has at least 2");
+  }
   return options;
 }
 
@@ -196,9 +229,24 @@ absl::string_view NameOf(Strategy strategy) {
   return "";
 }
 
+absl::string_view NameOf(Options::Workload workload) {
+  switch (workload) {
+    case Options::Workload::kTrace:
+      return "trace";
+    case Options::Workload::kFork:
+      return "fork";
+  }
+  return "";
+}
+
 std::string OptionsHelp() {
-  std::string text =
-      HelpLine("--trace FILE", "the trace; without it, standard input");
+  std::string text = HelpLine("--trace FILE",
+                              "the trace; without it, standard input (fork: "
+                              "no trace)");
+  text += HelpLine("--workload=trace|fork",
+                   "what the guest does (trace): its processes play the trace, "
+                   "or they fork, map, unmap and switch, and play it besides "
+                   "if one is named");
   text += HelpLine("--strategy=zap_all|obsolete_walk",
                    "how to invalidate (obsolete_walk): walk and unlink "
                    "everything at once, or bump the generation and reclaim "

@@ -1,5 +1,7 @@
 #include "bench/replay/player.h"
 
+#include <cstddef>
+
 #include "absl/status/statusor.h"
 #include "tests/harness/say.h"
 
@@ -53,7 +55,11 @@ absl::Status Player::TouchPage(Gva gva, AccessType type) {
                                      "TLB does not"));
     }
     if (touched->outcome.resume()) return absl::OkStatus();
-    if (touched->outcome.kind != FaultOutcome::Kind::kGuestFault) break;
+    if (touched->outcome.kind == FaultOutcome::Kind::kEmulate) {
+      ++counts_.emulated;
+      constexpr std::byte kData{0};
+      return cpu_->Emulate(touched->outcome.gpa, std::span(&kData, 1));
+    }
     absl::Status handled =
         kernel_->HandlePageFault(touched->outcome.guest_fault);
     if (!handled.ok()) return handled;

@@ -6,7 +6,9 @@
 //  2. With Mode::kChecked every access goes to the CPU model, and there to the
 //     oracle; what the FrontTlb would have allowed must come out of the
 //     model's TLB.
-//  3. No data moves: a trace has none.
+//  3. No data moves: a trace has none. A store into a frame that was a table,
+//  and
+//     that the library still tracks as one, is emulated, and stores a byte.
 //
 // Thread safety: one thread at a time.
 
@@ -31,6 +33,7 @@ class Player {
   struct Counts {
     uint64_t accesses = 0;      // that were run
     uint64_t cpu_accesses = 0;  // pages that were put to the CPU model
+    uint64_t emulated = 0;      // of these, stores that had to be emulated
   };
 
   // None is owned.

@@ -14,13 +14,31 @@ Machine::Options MachineOptions(const Options& options) {
   const uint64_t pages = options.GuestMib() * kPagesPerMib;
   return {.slots = options.slots,
           .pages_per_slot = (pages + options.slots - 1) / options.slots,
-          .table_capacity = options.TableCapacity()};
+          .table_capacity = options.TableCapacity(),
+          .previous_roots = options.previous_roots,
+          .unsync = options.unsync};
 }
 
 std::optional<Checker> MakeChecker(const Options& options,
                                    const Machine* machine) {
   if (options.checking == Options::Checking::kOff) return std::nullopt;
   return Checker(machine);
+}
+
+bool Forks(const Options& options) {
+  return options.workload == Options::Workload::kFork;
+}
+
+std::optional<ForkWorkload> MakeForkWorkload(const Options& options,
+                                             GuestKernel* kernel) {
+  if (!Forks(options)) return std::nullopt;
+  return std::make_optional<ForkWorkload>(
+      ForkWorkload::Options{.processes = options.Processes(),
+                            .seed = options.seed,
+                            .program = options.HasTrace()
+                                           ? ForkWorkload::Program::kTrace
+                                           : ForkWorkload::Program::kSynthetic},
+      kernel);
 }
 
 Checker* PointerTo(std::optional<Checker>& checker) {
@@ -34,10 +52,7 @@ absl::StatusOr<std::unique_ptr<Replay>> Replay::Create(const Options& options) {
       Machine::Create(MachineOptions(options));
   if (!machine.ok()) return machine.status();
   std::unique_ptr<Replay> replay(new Replay(options, *std::move(machine)));
-  if (absl::Status booted = replay->kernel_.Boot(options.processes);
-      !booted.ok()) {
-    return booted;
-  }
+  if (absl::Status booted = replay->Boot(); !booted.ok()) return booted;
   return replay;
 }
 
@@ -46,7 +61,10 @@ Replay::Replay(const Options& options, std::unique_ptr<Machine> machine)
       machine_(std::move(machine)),
       checker_(MakeChecker(options, machine_.get())),
       cpu_(machine_.get(), &log_, PointerTo(checker_)),
-      kernel_(machine_.get(), &cpu_, &log_),
+      kernel_(machine_.get(), &cpu_, &log_,
+              Forks(options) ? GuestKernel::FaultAround::kLinux
+                             : GuestKernel::FaultAround::kOne),
+      fork_(MakeForkWorkload(options, &kernel_)),
       player_(
           &cpu_, &kernel_,
           checker_.has_value() ? Player::Mode::kChecked : Player::Mode::kFast),
@@ -65,7 +83,9 @@ absl::Status Replay::Run(TraceReader* trace,
                          std::optional<uint64_t> trace_bytes,
                          Progress* progress) {
   const StopWatch watch;
-  absl::Status played = PlayTrace(trace, trace_bytes, progress);
+  absl::Status played = options_.HasTrace()
+                            ? PlayTrace(trace, trace_bytes, progress)
+                            : PlayForks(progress);
   time_ = watch.elapsed();
   progress->Clear();
   if (played.ok()) played = Finish();
@@ -89,13 +109,8 @@ absl::Status Replay::PlayTrace(TraceReader* trace,
     if (!got.ok()) return got.status();
     if (*got == 0) return absl::OkStatus();
     left -= *got;
-    for (uint32_t i = 0; i < options_.processes; ++i) {
-      const StopWatch watch;
-      absl::Status done = kernel_.SwitchTo(ProcessId{i});
-      if (done.ok()) done = cpu_.Enter();
-      switch_time_ += watch.elapsed();
-      ++switches_;
-      if (done.ok()) done = PlaySlice(room.first(*got));
+    for (uint32_t i = 0; i < options_.Processes(); ++i) {
+      absl::Status done = PlayTurn(i, room.first(*got));
       if (!done.ok()) return done;
       std::optional<double> fraction;
       if (trace_bytes.has_value() && *trace_bytes != 0) {
@@ -112,6 +127,32 @@ absl::Status Replay::PlayTrace(TraceReader* trace,
   }
   cut_ = true;
   return absl::OkStatus();
+}
+
+absl::Status Replay::PlayForks(Progress* progress) {
+  while (fork_->calls().exits < options_.forks) {
+    if (absl::Status done = PlayTurn(0, {}); !done.ok()) return done;
+    progress->Show(static_cast<double>(fork_->calls().exits) /
+                       static_cast<double>(options_.forks),
+                   now());
+  }
+  return absl::OkStatus();
+}
+
+// `turn`: of those that go with one slice.
+absl::Status Replay::PlayTurn(uint32_t turn,
+                              std::span<const TraceAccess> slice) {
+  const StopWatch watch;
+  absl::Status done =
+      fork_.has_value() ? fork_->Switch() : kernel_.SwitchTo(ProcessId{turn});
+  if (done.ok()) done = cpu_.Enter();
+  switch_time_ += watch.elapsed();
+  ++switches_;
+  if (!done.ok()) return done;
+  if (!fork_.has_value()) return PlaySlice(slice);
+  return fork_->RunTurn(slice, [this](std::span<const TraceAccess> part) {
+    return PlaySlice(part);
+  });
 }
 
 absl::Status Replay::PlaySlice(std::span<const TraceAccess> slice) {
@@ -164,19 +205,30 @@ void Replay::TakeCensus() {
   if (census.sptes() >= chains_.sptes()) chains_ = std::move(census);
 }
 
-Results Replay::TakeResults(const TraceReader& trace) const {
+Results Replay::TakeResults(const TraceReader* trace) const {
   Results results;
   results.options = options_;
-  results.trace = trace.counts();
-  results.trace_end = cut_               ? Results::TraceEnd::kCut
-                      : trace.complete() ? Results::TraceEnd::kComplete
-                                         : Results::TraceEnd::kTruncated;
+  if (trace != nullptr) {
+    results.trace = trace->counts();
+    results.trace_end = cut_                ? Results::TraceEnd::kCut
+                        : trace->complete() ? Results::TraceEnd::kComplete
+                                            : Results::TraceEnd::kTruncated;
+  }
   results.time = time_;
   results.switch_time = switch_time_;
   results.switches = switches_;
   results.played = player_.counts();
   results.kernel = kernel_.counts();
+  results.kernel_memory = kernel_.memory().counts();
+  results.guest_tables = kernel_.tables().counts();
   results.guest_frames = kernel_.frames().allocated();
+  results.table_frames = kernel_.table_frames();
+  if (fork_.has_value()) {
+    results.calls = fork_->calls();
+    results.maps = fork_->maps();
+  }
+  results.cpu = cpu_.counts();
+  results.refills = log_.refills().counts();
   results.walks = machine_->cpu().walks();
   results.entries = cpu_.entries();
   results.tlb_flushes = machine_->host().flushes();

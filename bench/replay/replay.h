@@ -5,7 +5,9 @@
 //     for each process: load its CR3, play the slice
 //       every N accesses: invalidate, reclaim a little, replace a slot
 //
-// The trace is read once, a slice at a time.
+// The trace is read once, a slice at a time. Where the guest forks
+// (fork_workload.h), a slice gives as many turns, whoever has them; and without
+// a trace they go on until enough children have come and gone.
 //
 // Thread safety: one thread at a time.
 
@@ -20,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "bench/replay/alarm.h"
+#include "bench/replay/fork_workload.h"
 #include "bench/replay/progress.h"
 #include "bench/replay/results.h"
 
@@ -32,7 +35,8 @@ class Replay {
   Replay(const Replay&) = delete;
   Replay& operator=(const Replay&) = delete;
 
-  // Once. `trace_bytes`: how long the trace is, if that is known.
+  // Once. `trace` is null if options.HasTrace() is false; `trace_bytes`: how
+  // long it is, if that is known.
   // InvalidArgument, DataLoss, Unavailable: as TraceReader. ResourceExhausted:
   // too little memory or too few tables. Internal: a difference (Checker), or
   // what can only be a defect.
@@ -40,14 +44,20 @@ class Replay {
                    Progress* progress);
 
   // After Run, whatever it returned.
-  Results TakeResults(const TraceReader& trace) const;
+  Results TakeResults(const TraceReader* trace) const;
 
  private:
   explicit Replay(const Options& options, std::unique_ptr<Machine> machine);
 
+  absl::Status Boot() {
+    return fork_.has_value() ? fork_->Boot()
+                             : kernel_.Boot(options_.Processes());
+  }
   absl::Status PlayTrace(TraceReader* trace,
                          std::optional<uint64_t> trace_bytes,
                          Progress* progress);
+  absl::Status PlayForks(Progress* progress);
+  absl::Status PlayTurn(uint32_t turn, std::span<const TraceAccess> slice);
   absl::Status PlaySlice(std::span<const TraceAccess> slice);
   absl::Status DoWhatIsDue();
   absl::Status Finish();
@@ -61,6 +71,7 @@ class Replay {
   std::optional<Checker> checker_;
   VirtualCpu cpu_;
   GuestKernel kernel_;
+  std::optional<ForkWorkload> fork_;
   Player player_;
   Invalidator invalidator_;
   SlotChurn churn_;

@@ -14,8 +14,10 @@ constexpr size_t kKeyColumns = 26;
 constexpr size_t kValueColumns = 16;
 
 std::vector<Field> AllFields() {
-  std::vector<Field> fields(RunFields().begin(), RunFields().end());
-  fields.insert(fields.end(), CostFields().begin(), CostFields().end());
+  std::vector<Field> fields;
+  for (const auto& list : {RunFields(), PagingFields(), CostFields()}) {
+    fields.insert(fields.end(), list.begin(), list.end());
+  }
   return fields;
 }
 

@@ -31,8 +31,10 @@ struct Field {
   Value (*get)(const Results& results);
 };
 
-// What was run (report_run.cc), and what it cost (report_costs.cc).
+// What was run (report_run.cc), what the guest did to its page tables
+// (report_paging.cc), and what it cost (report_costs.cc).
 std::span<const Field> RunFields();
+std::span<const Field> PagingFields();
 std::span<const Field> CostFields();
 
 // One key a line. Ends with a newline.

@@ -32,8 +32,16 @@ Value EndOf(Results::TraceEnd end) {
       return std::string("truncated");
     case Results::TraceEnd::kCut:
       return std::string("cut");
+    case Results::TraceEnd::kNone:
+      break;
   }
   return {};
+}
+
+// Of values that say something only if there was a trace.
+Value IfTraced(R r, uint64_t value) {
+  if (!r.options.HasTrace()) return {};
+  return value;
 }
 
 // Of values that say something only if the run was checked.
@@ -52,29 +60,31 @@ constexpr absl::string_view kCheck = "check";
 
 const Field kFields[] = {
     {kTrace, "trace_lines", "lines read",
-     [](R r) -> Value { return r.trace.lines; }},
+     [](R r) { return IfTraced(r, r.trace.lines); }},
     {kTrace, "trace_accesses", "accesses read; each is run by each process",
-     [](R r) -> Value { return r.trace.accesses(); }},
+     [](R r) { return IfTraced(r, r.trace.accesses()); }},
     {kTrace, "trace_fetches", "of these, instruction fetches",
-     [](R r) -> Value { return r.trace.of(TraceKind::kFetch); }},
+     [](R r) { return IfTraced(r, r.trace.of(TraceKind::kFetch)); }},
     {kTrace, "trace_loads", "of these, loads",
-     [](R r) -> Value { return r.trace.of(TraceKind::kLoad); }},
+     [](R r) { return IfTraced(r, r.trace.of(TraceKind::kLoad)); }},
     {kTrace, "trace_stores", "of these, stores",
-     [](R r) -> Value { return r.trace.of(TraceKind::kStore); }},
+     [](R r) { return IfTraced(r, r.trace.of(TraceKind::kStore)); }},
     {kTrace, "trace_modifies", "of these, loads and stores of one place",
-     [](R r) -> Value { return r.trace.of(TraceKind::kModify); }},
+     [](R r) { return IfTraced(r, r.trace.of(TraceKind::kModify)); }},
     {kTrace, "trace_crossings", "accesses that touch more than one page",
-     [](R r) -> Value { return r.trace.page_crossings; }},
+     [](R r) { return IfTraced(r, r.trace.page_crossings); }},
     {kTrace, "trace_largest", "bytes of the largest access",
-     [](R r) -> Value { return uint64_t{r.trace.largest_access}; }},
+     [](R r) { return IfTraced(r, r.trace.largest_access); }},
     {kTrace, "trace_end",
      "complete; truncated (no trailer); cut (by --max-accesses)",
      [](R r) { return EndOf(r.trace_end); }},
 
+    {kRun, "workload", "what the guest did",
+     [](R r) -> Value { return std::string(NameOf(r.options.workload)); }},
     {kRun, "strategy", "how all shadow pages are invalidated",
      [](R r) -> Value { return std::string(NameOf(r.options.strategy)); }},
-    {kRun, "processes", "copies of the program",
-     [](R r) -> Value { return uint64_t{r.options.processes}; }},
+    {kRun, "processes", "copies of the program; fork: the most at once",
+     [](R r) -> Value { return uint64_t{r.options.Processes()}; }},
     {kRun, "slots", "memslots",
      [](R r) -> Value { return uint64_t{r.options.slots}; }},
     {kRun, "seconds", "time of the replay, reading the trace included",
@@ -92,7 +102,7 @@ const Field kFields[] = {
      [](R r) -> Value { return r.tlb_flushes; }},
     {kRun, "entries", "entries into the guest",
      [](R r) -> Value { return r.entries; }},
-    {kRun, "switches", "switches from process to process (CR3)",
+    {kRun, "switches", "turns of processes; each begins with a switch to it",
      [](R r) -> Value { return r.switches; }},
     {kRun, "switch_seconds", "time of the switches, new roots included",
      [](R r) { return Seconds(r.switch_time); }},
@@ -102,19 +112,19 @@ const Field kFields[] = {
     {kGuest, "guest_frames", "frames of guest memory in use",
      [](R r) -> Value { return r.guest_frames; }},
     {kGuest, "guest_tables", "of these, frames that hold guest tables",
-     [](R r) -> Value { return r.kernel.tables; }},
+     [](R r) -> Value { return r.table_frames; }},
     {kGuest, "guest_shared_pages", "frames that processes share, read-only",
      [](R r) -> Value { return r.kernel.shared_pages; }},
-    {kGuest, "guest_private_pages", "frames of one process",
+    {kGuest, "guest_private_pages", "frames given to one process",
      [](R r) -> Value { return r.kernel.private_pages; }},
     {kGuest, "guest_copies", "of these, copied on write from a shared one",
      [](R r) -> Value { return r.kernel.copies; }},
     {kGuest, "guest_direct_stores",
-     "stores of table entries that went through (not shadowed yet)",
-     [](R r) -> Value { return r.kernel.direct_stores; }},
+     "stores of table entries that went through (not shadowed, or unsync)",
+     [](R r) -> Value { return r.kernel_memory.direct_stores; }},
     {kGuest, "guest_emulated_stores",
      "stores of table entries that trapped and were emulated",
-     [](R r) -> Value { return r.kernel.emulated_stores; }},
+     [](R r) -> Value { return r.kernel_memory.emulated_stores; }},
 
     {kFaults, "faults", "faults that the library handled",
      [](R r) -> Value { return r.faults.all.count; }},

@@ -38,6 +38,31 @@ Options SmokeOptions(Strategy strategy) {
   return options;
 }
 
+// The guest forks, without what can be left out of the library the first time.
+Options ForkOptions(Strategy strategy) {
+  Options options = SmokeOptions(strategy);
+  options.workload = Options::Workload::kFork;
+  options.forks = 2;
+  if (strategy == Strategy::kZapAll) {
+    options.unsync = false;
+    options.previous_roots = 0;
+  } else {
+    options.trace = "the smoke's";
+  }
+  return options;
+}
+
+absl::Status PlayText(const Options& options, const std::string& text) {
+  const absl::StatusOr<std::unique_ptr<Replay>> replay =
+      Replay::Create(options);
+  if (!replay.ok()) return replay.status();
+  std::istringstream in(text);
+  TraceReader trace(&in, TraceReader::Trailer::kRequired);
+  Progress progress(Progress::Where::kNowhere);
+  return (*replay)->Run(options.HasTrace() ? &trace : nullptr, std::nullopt,
+                        &progress);
+}
+
 }  // namespace
 
 std::string SyntheticTrace(uint64_t pages) {
@@ -61,13 +86,8 @@ std::string SyntheticTrace(uint64_t pages) {
 absl::Status RunSmoke() {
   const std::string text = SyntheticTrace(kSmokePages);
   for (const Strategy strategy : {Strategy::kZapAll, Strategy::kObsoleteWalk}) {
-    const absl::StatusOr<std::unique_ptr<Replay>> replay =
-        Replay::Create(SmokeOptions(strategy));
-    if (!replay.ok()) return replay.status();
-    std::istringstream in(text);
-    TraceReader trace(&in, TraceReader::Trailer::kRequired);
-    Progress progress(Progress::Where::kNowhere);
-    absl::Status played = (*replay)->Run(&trace, std::nullopt, &progress);
+    absl::Status played = PlayText(SmokeOptions(strategy), text);
+    if (played.ok()) played = PlayText(ForkOptions(strategy), text);
     if (!played.ok()) return played;
   }
   return absl::OkStatus();

@@ -16,7 +16,8 @@ namespace shadowmmu::replay {
 // loads, stores and modifies, some of them 32 bytes long and across pages.
 std::string SyntheticTrace(uint64_t pages);
 
-// Plays it with each strategy and with slot churn, checked. What went wrong.
+// Plays it with each strategy and with slot churn, checked; and in a guest that
+// forks, with it and without. What went wrong.
 absl::Status RunSmoke();
 
 }  // namespace shadowmmu::replay

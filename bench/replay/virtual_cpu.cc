@@ -1,6 +1,5 @@
 #include "bench/replay/virtual_cpu.h"
 
-#include <span>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -30,6 +29,13 @@ bool Ends(const FaultOutcome& outcome) {
 
 absl::Status VirtualCpu::Load(Gpa root) {
   Leave();
+  log_->NoteLoad();
+  if (loaded_) {
+    const bool same = machine_->vcpu().registers().cr3 == root.value();
+    ++(same ? counts_.cr3_reloads : counts_.cr3_switches);
+    return machine_->vcpu().WriteCr3(root.value());
+  }
+  loaded_ = true;
   PagingRegisters registers;
   registers.cr0 = kCr0;
   registers.cr3 = root.value();
@@ -60,6 +66,7 @@ void VirtualCpu::Leave() {
 
 absl::StatusOr<Touched> VirtualCpu::Touch(Gva gva, const Access& access,
                                           testing::CpuModel::Body body) {
+  uint32_t forbidden = 0;
   for (int round = 0; round < kMaxRounds; ++round) {
     if (absl::Status entered = Enter(); !entered.ok()) return entered;
     const CpuResult result = machine_->cpu().Access(gva, access, body);
@@ -67,13 +74,18 @@ absl::StatusOr<Touched> VirtualCpu::Touch(Gva gva, const Access& access,
       return End(gva, access,
                  Touched{.outcome = FaultOutcome::Resume(),
                          .hpa = result.hpa,
-                         .from_tlb = result.from_tlb});
+                         .from_tlb = result.from_tlb,
+                         .forbidden = forbidden});
     }
     if (result.kind != CpuResult::Kind::kPageFault) {
       return absl::InternalError(Say(access, ": ", result));
     }
     const FaultOutcome outcome = Resolve(gva, access, result.error_code);
-    if (Ends(outcome)) return End(gva, access, Touched{outcome, Hpa(), false});
+    if (Ends(outcome)) {
+      return End(gva, access,
+                 Touched{.outcome = outcome, .forbidden = forbidden});
+    }
+    if ((result.error_code & pf_error::kPresent) != 0) ++forbidden;
   }
   return absl::InternalError(Say(access, " at ", gva, " still faults after ",
                                  kMaxRounds, " faults were resolved"));
@@ -86,7 +98,7 @@ FaultOutcome VirtualCpu::Resolve(Gva gva, const Access& access,
   reported.reported_error = error_code;
   const StopWatch watch;
   const FaultOutcome outcome = machine_->vcpu().HandleFault(gva, reported);
-  log_->Note(gva, access, outcome, watch.elapsed());
+  log_->Note(gva, reported, outcome, watch.elapsed());
   return outcome;
 }
 
@@ -99,6 +111,7 @@ absl::StatusOr<Touched> VirtualCpu::End(Gva gva, const Access& access,
     if (!checked.ok()) return checked;
   }
   const FaultOutcome& outcome = touched.outcome;
+  if (outcome.resume()) log_->NoteThrough(gva, access);
   const bool expected =
       outcome.resume() || outcome.kind == FaultOutcome::Kind::kGuestFault ||
       (outcome.kind == FaultOutcome::Kind::kEmulate &&
@@ -113,15 +126,15 @@ absl::StatusOr<Touched> VirtualCpu::End(Gva gva, const Access& access,
 
 void VirtualCpu::Invlpg(Gva gva) {
   Leave();
+  ++counts_.invlpgs;
   machine_->vcpu().Invlpg(gva);
 }
 
-absl::Status VirtualCpu::Emulate(Gpa gpa, uint64_t value) {
+absl::Status VirtualCpu::Emulate(Gpa gpa, std::span<const std::byte> bytes) {
   Leave();
   FaultOutcome outcome = FaultOutcome::Retry();
   for (int round = 0; round < kMaxRounds; ++round) {
-    outcome = machine_->vcpu().GuestWrite(
-        gpa, std::as_bytes(std::span<const uint64_t, 1>(&value, 1)));
+    outcome = machine_->vcpu().GuestWrite(gpa, bytes);
     if (outcome.resume()) return absl::OkStatus();
     if (outcome.kind != FaultOutcome::Kind::kRetry) break;
   }

@@ -14,7 +14,9 @@
 #ifndef SHADOWMMU_BENCH_REPLAY_VIRTUAL_CPU_H_
 #define SHADOWMMU_BENCH_REPLAY_VIRTUAL_CPU_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -31,13 +33,22 @@ namespace shadowmmu::replay {
 // How an access ended: kResume, and it hit `hpa`; or as a fault for the guest,
 // or a store to be emulated.
 struct Touched {
-  FaultOutcome outcome;
-  Hpa hpa;
+  FaultOutcome outcome = {};
+  Hpa hpa{};
   bool from_tlb = false;
+  // Faults on the way that were resolved though the page was mapped: the right
+  // that was missing is there now.
+  uint32_t forbidden = 0;
 };
 
 class VirtualCpu {
  public:
+  struct Counts {
+    uint64_t cr3_switches = 0;  // writes of CR3 that changed it
+    uint64_t cr3_reloads = 0;   // others: to flush
+    uint64_t invlpgs = 0;
+  };
+
   // Not owned; `checker` may be null: nothing is checked then.
   VirtualCpu(Machine* machine, FaultLog* log, Checker* checker)
       : machine_(machine), log_(log), checker_(checker) {}
@@ -45,7 +56,8 @@ class VirtualCpu {
   VirtualCpu(const VirtualCpu&) = delete;
   VirtualCpu& operator=(const VirtualCpu&) = delete;
 
-  // Long mode with the guest tables at `root`: a guest's write of CR3.
+  // The guest writes CR3: its tables are at `root`. The first time, the CPU is
+  // brought into long mode with it.
   absl::Status Load(Gpa root);
   // Without effect if it is in the guest already. Internal: it cannot enter.
   absl::Status Enter();
@@ -65,10 +77,14 @@ class VirtualCpu {
 
   // The guest executes INVLPG.
   void Invlpg(Gva gva);
-  // The store that the library asked to emulate.
-  absl::Status Emulate(Gpa gpa, uint64_t value);
+  // The store that the library asked to emulate, within a page.
+  absl::Status Emulate(Gpa gpa, std::span<const std::byte> bytes);
+  absl::Status Emulate(Gpa gpa, uint64_t value) {
+    return Emulate(gpa, std::as_bytes(std::span<const uint64_t, 1>(&value, 1)));
+  }
 
   uint64_t entries() const { return entries_; }
+  const Counts& counts() const { return counts_; }
 
  private:
   FaultOutcome Resolve(Gva gva, const Access& access, uint32_t error_code);
@@ -79,7 +95,9 @@ class VirtualCpu {
   FaultLog* const log_;
   Checker* const checker_;
   bool in_guest_ = false;
+  bool loaded_ = false;  // the first root
   uint64_t entries_ = 0;
+  Counts counts_;
 };
 
 }  // namespace shadowmmu::replay

@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include "shadowmmu/host.h"
 
@@ -29,6 +30,7 @@ class DefaultHost : public Host {
   void FreeLowPage(const LowPage& page) override;
 
   absl::StatusOr<HostPage> Resolve(Hva hva, AccessType type) override;
+  std::optional<HostPage> TryResolve(Hva hva) override;
   bool TryRead(Hva hva, std::span<std::byte> out) override;
   bool TryWrite(Hva hva, std::span<const std::byte> bytes) override;
   ExchangeResult TryCompareExchange(Hva hva, unsigned size, uint64_t* expected,

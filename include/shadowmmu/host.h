@@ -22,6 +22,7 @@
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -154,6 +155,14 @@ class Host {
   // the fault that asked ends as FaultOutcome::Kind::kMemoryFault, a load of
   // PDPTEs as FailedPrecondition.
   virtual absl::StatusOr<HostPage> Resolve(Hva hva, AccessType type) = 0;
+  // What backs the page at `hva`, if that can be told at once: what is mapped
+  // beside the page that faulted (MmuConfig::prefetch) asks this. `writable` as
+  // for a read. Must not block, faults nothing in, and calls no notifier;
+  // nullopt where Resolve would have to, and where it would fail. Under the MMU
+  // lock. The default never knows, so that nothing is prefetched.
+  virtual std::optional<HostPage> TryResolve(Hva /*hva*/) {
+    return std::nullopt;
+  }
 
   // Read or write bytes within one page. Must not block and must not fault;
   // false when the memory cannot be touched right now. Naturally aligned
@@ -168,8 +177,9 @@ class Host {
                                             uint64_t desired) = 0;
 
   // From now on the guest may read (young) or write (dirty) the page of `level`
-  // at `hva`, which `pfn` backs. No lock held, never late: called before the
-  // entry that allows it exists.
+  // at `hva`, which `pfn` backs. Never late: called before the entry that
+  // allows it exists. Under the MMU lock for what is prefetched; of an access
+  // with no lock held.
   virtual void MarkYoung(Hva hva, Pfn pfn, Level level) = 0;
   virtual void MarkDirty(Hva hva, Pfn pfn, Level level) = 0;
 

@@ -22,7 +22,7 @@ inline constexpr uint32_t kMaxSlotId = 32'768;
 enum class SlotFlags : uint32_t {
   kNone = 0,
   kReadOnly = 1u << 0,  // guest writes end as EmulateReason::kReadOnlySlot
-  kLogDirty = 1u << 1,  // stored; dirty logging itself is not implemented yet
+  kLogDirty = 1u << 1,  // stores are recorded: Mmu::GetAndClearDirty
 };
 constexpr SlotFlags operator|(SlotFlags a, SlotFlags b) {
   return static_cast<SlotFlags>(static_cast<uint32_t>(a) |
@@ -30,6 +30,11 @@ constexpr SlotFlags operator|(SlotFlags a, SlotFlags b) {
 }
 constexpr bool Has(SlotFlags flags, SlotFlags bit) {
   return (static_cast<uint32_t>(flags) & static_cast<uint32_t>(bit)) != 0;
+}
+
+// Words of 64 bits that hold a bit for each of a slot's pages.
+constexpr uint64_t DirtyBitmapWords(uint64_t pages) {
+  return (pages + 63) / 64;
 }
 
 struct SlotSpec {

@@ -45,6 +45,8 @@ class VcpuMmu;
 struct Vm;  // the library's inside (src/mmu/vm.h)
 
 inline constexpr uint32_t kMaxPreviousRoots = 3;
+inline constexpr uint32_t kMaxWriteFlooding = 255;
+inline constexpr uint32_t kMaxPrefetch = 64;
 
 struct MmuConfig {
   // Not owned; must outlive the Mmu. Required.
@@ -54,6 +56,8 @@ struct MmuConfig {
   // fault must find room. Fixed for the VM's life; when they are used up the
   // oldest pages go.
   uint32_t table_capacity = 4096;
+  // How many of these the VM may use, to begin with: see SetPageLimit. 0: all.
+  uint32_t page_limit = 0;
   // Virtual CPUs that may exist at once, 1 to kMaxVcpus.
   uint32_t max_vcpus = 16;
   // MAXPHYADDR of the guest's CPU, 36 to 52 bits: slots must lie below it, and
@@ -69,6 +73,17 @@ struct MmuConfig {
   // table, to be written with no further exit until the guest flushes. Without,
   // every store into a shadowed table ends as EmulateReason::kWriteTracked.
   bool unsync = true;
+  // A guest table that the guest writes as data is shadowed no longer, so that
+  // the stores that follow need no exit: after so many emulated stores in a
+  // row, none of its entries used in between, and after one that is no edit of
+  // an entry (it is part of one, or of two). 0 to kMaxWriteFlooding; 0: never.
+  // A table that a vCPU's CR3 or PDPTEs name now stays.
+  uint32_t write_flooding = 3;
+  // When an access faults on a page of 4 KiB, the aligned window of so many
+  // entries of the guest's page table around its own is mapped with it, where
+  // the guest has set A, and the Host knows at once what is there
+  // (Host::TryResolve). A power of two from 2 to kMaxPrefetch; 0: off.
+  uint32_t prefetch = 8;
 };
 
 // How InvalidateAll makes every shadow page go.
@@ -113,8 +128,27 @@ class Mmu {
   absl::Status MoveSlot(AddressSpace space, SlotId id, Gfn new_base);
   // Replaces the slot's flags. A slot that becomes read-only is
   // write-protected before this returns. NotFound, InvalidArgument (unknown
-  // bits).
+  // bits), ResourceExhausted (no memory for the dirty bitmap).
+  //
+  // A slot that begins to log is write-protected, and its large pages are
+  // split, before this returns: every store from then on is recorded. One that
+  // no longer logs loses its bitmap, and large pages come back as the guest
+  // faults.
   absl::Status SetSlotFlags(AddressSpace space, SlotId id, SlotFlags flags);
+  // Which pages of a slot that logs were written since the last call, or since
+  // it began to log: bit i % 64 of bitmap[i / 64] is set for the slot's page i.
+  // The pages may be copied when this returns: a later store sets their bit
+  // anew. Counted are stores of the guest's CPUs through this slot, those of
+  // GuestWrite and GuestCompareExchange, and accessed and dirty bits that the
+  // library sets in guest tables; not what the hypervisor, or another slot of
+  // the same memory, writes by itself. A page may be reported that was not
+  // written after all, never the other way round.
+  //
+  // Words beyond DirtyBitmapWords(pages) are left as they are. NotFound;
+  // FailedPrecondition: the slot does not log; InvalidArgument: `bitmap` is too
+  // short. Waits for slot updates; not from inside a Host callback.
+  absl::Status GetAndClearDirty(AddressSpace space, SlotId id,
+                                std::span<uint64_t> bitmap);
 
   // A slot by id, or by one of its frames; nullopt where there is none.
   std::optional<SlotSpec> FindSlot(AddressSpace space, SlotId id) const;
@@ -141,6 +175,17 @@ class Mmu {
   void InvalidateAll(Strategy strategy = Strategy::kObsoleteWalk);
   // mmu_valid_gen, as it stands now.
   uint64_t generation() const;
+
+  // ---- Memory ----
+
+  // From now on at most `pages` shadow pages (4 KiB each) are in use. If there
+  // are more, the oldest are zapped before this returns, obsolete ones first,
+  // in steps that let others in when they wait for the MMU lock; roots stay,
+  // but for those that vCPUs have left. Later, when a fault needs a page beyond
+  // the limit, the oldest go. InvalidArgument (and nothing changes): fewer than
+  // 12 + 4 * max_vcpus, with which a fault might not get on, or more than
+  // table_capacity. Of two calls at once one comes last; any thread, any time.
+  absl::Status SetPageLimit(uint32_t pages);
 
   // ---- Notifiers: the host changes its mappings of guest memory ----
 

@@ -24,6 +24,12 @@ inline constexpr uint64_t kNw = 1u << 29;
 inline constexpr uint64_t kCd = 1u << 30;
 inline constexpr uint64_t kPg = 1u << 31;
 }  // namespace cr0
+namespace cr3 {
+inline constexpr uint64_t kPcid = 0xfff;  // with CR4.PCIDE
+// Of the operand of MOV to CR3 only, with CR4.PCIDE: what is cached of the PCID
+// stays.
+inline constexpr uint64_t kNoFlush = uint64_t{1} << 63;
+}  // namespace cr3
 namespace cr4 {
 inline constexpr uint64_t kPse = 1u << 4;
 inline constexpr uint64_t kPae = 1u << 5;
@@ -58,13 +64,15 @@ struct PagingRegisters {
 using Pdptes = std::array<uint64_t, 4>;
 
 // What a guest's CPU has of paging, as CPUID tells the guest (SDM vol. 3,
-// 4.1.4). PAE and long mode are always there; PCIDs, supervisor protection
-// keys, shadow stacks and linear-address masking never. MAXPHYADDR is the VM's
+// 4.1.4). PAE and long mode are always there; supervisor protection keys,
+// shadow stacks and linear-address masking never. MAXPHYADDR is the VM's
 // (MmuConfig::guest_physical_bits).
 struct CpuFeatures {
   bool page_size_extensions = true;  // PSE: pages of 4 MiB in 32-bit paging
   bool pse36 = true;                 // and these of up to 40 address bits
   bool one_gib_pages = true;         // long mode
+  bool pcid = true;                  // CR4.PCIDE
+  bool invpcid = true;
   // Of these the walking CPU must have as much: the guest uses them with no
   // exit, or they are in the entries that it walks.
   bool no_execute = true;       // EFER.NXE
@@ -86,6 +94,19 @@ struct CpuFeatures {
     return all;
   }
   friend bool operator==(const CpuFeatures&, const CpuFeatures&) = default;
+};
+
+// INVPCID (SDM vol. 2; vol. 3, 4.10.4.1): the type in its register operand,
+enum class InvpcidType : uint64_t {
+  kAddress = 0,        // what is cached of one address, of one PCID
+  kContext = 1,        // of one PCID, global translations apart
+  kAllWithGlobal = 2,  // of every PCID, global translations included
+  kAll = 3,            // of every PCID, global translations apart
+};
+// and the descriptor in its memory operand, as the guest has it there.
+struct InvpcidDescriptor {
+  uint64_t pcid = 0;  // bits 63:12 are reserved
+  Gva gva = Gva();
 };
 
 // What the CPU that runs the guest must really hold while it does. Beside it

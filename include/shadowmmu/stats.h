@@ -19,6 +19,7 @@ struct Stats {
   uint64_t rmap_chunks = 0;     // 2 MiB chunks of per-gfn state
   uint64_t slots = 0;
   uint64_t vcpus = 0;
+  uint64_t page_limit = 0;      // the most shadow pages that may be in use
   uint64_t table_bytes = 0;     // shadow pages, 4 KiB each
   uint64_t metadata_bytes = 0;  // all else the library holds from the Host
 
@@ -32,10 +33,13 @@ struct Stats {
   uint64_t unsyncs = 0;          // times a page became unsync
   uint64_t syncs = 0;            // times one was brought in step
   uint64_t sptes_set = 0;        // leaf entries made or changed
-  uint64_t pages_created = 0;    // shadow pages made
-  uint64_t pages_zapped = 0;     // shadow pages taken out
-  uint64_t pages_evicted = 0;    // of these, to make room
-  uint64_t sptes_zapped = 0;     // leaf entries taken off their rmap
+  // Of these, made beside one that faulted (MmuConfig::prefetch).
+  uint64_t sptes_prefetched = 0;
+  uint64_t pages_created = 0;  // shadow pages made
+  uint64_t pages_zapped = 0;   // shadow pages taken out
+  uint64_t pages_evicted = 0;  // of these, to make room
+  uint64_t pages_flooded = 0;  // of these, their table was written as data
+  uint64_t sptes_zapped = 0;   // leaf entries taken off their rmap
   uint64_t generation_bumps = 0;
   uint64_t reclaim_batches = 0;  // holds of the lock by ReclaimObsolete
   uint64_t lock_breaks = 0;      // times a walk let others in

@@ -51,8 +51,9 @@ class VcpuMmu {
   // raises #GP), naming the register and the bit. That a single MOV or WRMSR
   // may not step from the old set to the new one (EFER.LME while CR0.PG is set,
   // CR4.LA57 in long mode: SDM vol. 3, 2.5, 4.1.2) is not looked at: states
-  // are also loaded as a whole. On an error nothing changes. On success the
-  // vCPU's own TLB is flushed before its next entry.
+  // are also loaded as a whole. Nor can CR3 hold bit 63, cr3::kNoFlush. On an
+  // error nothing changes. On success nothing cached of any PCID is used any
+  // more, and the vCPU's own TLB is flushed before its next entry.
   //
   // With PAE paging the PDPTEs are loaded from guest memory when SDM vol. 3,
   // 4.4.1 says that they are: CR3 is another, PAE paging begins, or one of
@@ -68,8 +69,12 @@ class VcpuMmu {
   // is not read. Without PAE paging they must be zero (InvalidArgument).
   absl::Status SetRegisters(const PagingRegisters& registers,
                             const Pdptes& pdptes);
-  // MOV to CR3. As SetRegisters with that cr3, and the PDPTEs are loaded even
-  // if it is the value that CR3 has.
+  // MOV to CR3 of `cr3`, with SetRegisters' errors; the PDPTEs are loaded even
+  // if it is the value that CR3 has. With CR4.PCIDE bits 11:0 are the PCID that
+  // is current from then on, and bit 63 (cr3::kNoFlush), which CR3 does not
+  // keep, says whether what is cached of that PCID may still be used; otherwise
+  // none of it is. What is cached of other PCIDs may still be used when the
+  // guest comes back to them.
   absl::Status WriteCr3(uint64_t cr3);
   const PagingRegisters& registers() const;
   // As last loaded; zero outside PAE paging.
@@ -112,8 +117,16 @@ class VcpuMmu {
   // nothing.
   Translation Translate(Gva gva, const Access& access);
   // The guest executed INVLPG: nothing cached of `gva` is used any more, in the
-  // mode, the address space and under the CR3 that the vCPU has now.
+  // mode and the address space that the vCPU has now: under the CR3 that it has
+  // now and, with CR4.PCIDE, under each that it may write without a flush.
   void Invlpg(Gva gva);
+  // The guest executed INVPCID: nothing that `type` names is used any more.
+  // Global translations are not told apart: more may go than the type says.
+  // FailedPrecondition: the vCPU has no INVPCID (#UD). InvalidArgument (#GP),
+  // naming what is wrong: an unknown type, bits 63:12 of descriptor.pcid; of
+  // kAddress, a gva that is not canonical; of kAddress and kContext, a PCID
+  // other than 0 with CR4.PCIDE clear. On an error nothing changes.
+  absl::Status Invpcid(InvpcidType type, const InvpcidDescriptor& descriptor);
 
   // As in Mmu, in this vCPU's current address space.
   FaultOutcome GuestWrite(Gpa gpa, std::span<const std::byte> bytes);

@@ -129,6 +129,10 @@ absl::StatusOr<HostPage> DefaultHost::Resolve(Hva hva, AccessType) {
   return HostPage{.pfn = Pfn(hva.value() >> kPageShift)};
 }
 
+std::optional<HostPage> DefaultHost::TryResolve(Hva hva) {
+  return HostPage{.pfn = Pfn(hva.value() >> kPageShift)};
+}
+
 bool DefaultHost::TryRead(Hva hva, std::span<std::byte> out) {
   if (out.size() == 8 && hva.value() % 8 == 0) {
     AtomicRead<uint64_t>(hva, out.data());

@@ -99,16 +99,19 @@ std::ostream& operator<<(std::ostream& os, const Stats& stats) {
             << "\nleaf_sptes " << stats.leaf_sptes << "\npte_list_descs "
             << stats.pte_list_descs << "\nrmap_chunks " << stats.rmap_chunks
             << "\nslots " << stats.slots << "\nvcpus " << stats.vcpus
-            << "\ntable_bytes " << stats.table_bytes << "\nmetadata_bytes "
-            << stats.metadata_bytes << "\nfaults " << stats.faults
-            << "\nfault_retries " << stats.fault_retries << "\nguest_faults "
-            << stats.guest_faults << "\nemulations " << stats.emulations
-            << "\nroot_switches " << stats.root_switches << "\nroot_cache_hits "
-            << stats.root_cache_hits << "\nunsyncs " << stats.unsyncs
+            << "\npage_limit " << stats.page_limit << "\ntable_bytes "
+            << stats.table_bytes << "\nmetadata_bytes " << stats.metadata_bytes
+            << "\nfaults " << stats.faults << "\nfault_retries "
+            << stats.fault_retries << "\nguest_faults " << stats.guest_faults
+            << "\nemulations " << stats.emulations << "\nroot_switches "
+            << stats.root_switches << "\nroot_cache_hits "
+            << stats.root_cache_hits << "\nsptes_prefetched "
+            << stats.sptes_prefetched << "\nunsyncs " << stats.unsyncs
             << "\nsyncs " << stats.syncs << "\nsptes_set " << stats.sptes_set
             << "\npages_created " << stats.pages_created << "\npages_zapped "
             << stats.pages_zapped << "\npages_evicted " << stats.pages_evicted
-            << "\nsptes_zapped " << stats.sptes_zapped << "\ngeneration_bumps "
+            << "\npages_flooded " << stats.pages_flooded << "\nsptes_zapped "
+            << stats.sptes_zapped << "\ngeneration_bumps "
             << stats.generation_bumps << "\nreclaim_batches "
             << stats.reclaim_batches << "\nlock_breaks " << stats.lock_breaks
             << "\ntlb_flushes " << stats.tlb_flushes << "\nguest_writes "

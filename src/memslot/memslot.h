@@ -3,7 +3,9 @@
 //
 //  1. A slot is live, or INVALID: INVALID slots translate nothing, but their
 //     rmaps are still there for zaps and notifiers to find.
-//  2. Two generations of one slot share one SlotRmaps as long as its gfns stay.
+//  2. Two generations of one slot share one SlotRmaps as long as its gfns stay,
+//     and one DirtyBitmap as long as it logs, wherever it is moved.
+//  3. A slot has a DirtyBitmap if and only if its flags say kLogDirty.
 
 #ifndef SHADOWMMU_MEMSLOT_MEMSLOT_H_
 #define SHADOWMMU_MEMSLOT_MEMSLOT_H_
@@ -13,6 +15,7 @@
 
 #include "shadowmmu/address.h"
 #include "shadowmmu/memslot.h"
+#include "src/memslot/dirty_bitmap.h"
 #include "src/rmap/slot_rmaps.h"
 
 namespace shadowmmu {
@@ -23,9 +26,11 @@ struct Memslot {
   SlotSpec spec;
   SlotState state = SlotState::kLive;
   std::shared_ptr<SlotRmaps> rmaps;
+  std::shared_ptr<DirtyBitmap> dirty = nullptr;
 
   bool live() const { return state == SlotState::kLive; }
   bool read_only() const { return Has(spec.flags, SlotFlags::kReadOnly); }
+  bool logs_dirty() const { return dirty != nullptr; }
   bool Contains(Gfn gfn) const { return spec.gfns().Contains(gfn); }
   // Precondition of both: the slot contains the argument.
   Hva ToHva(Gfn gfn) const {
@@ -33,6 +38,16 @@ struct Memslot {
   }
   Gfn ToGfn(Hva hva) const {
     return spec.base + ((hva - spec.hva) >> kPageShift);
+  }
+
+  // A store has gone into the page, or an spte that lets stores through comes
+  // (dirty_bitmap.h). Precondition of both: the slot contains the argument.
+  void MarkDirty(Gfn gfn) const {
+    if (logs_dirty()) dirty->Mark(gfn - spec.base);
+  }
+  // Whether an spte may map the page writable with no store at hand.
+  bool MayBeWritable(Gfn gfn) const {
+    return !logs_dirty() || dirty->Test(gfn - spec.base);
   }
 };
 

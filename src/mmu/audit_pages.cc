@@ -1,5 +1,8 @@
 #include "src/mmu/audit_pages.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "src/mmu/vcpu_state.h"
 
 namespace shadowmmu {
@@ -79,6 +82,12 @@ void AuditPages::CheckPage(TableIndex table) {
     return;
   }
   ++active_;
+  // 0 where write flooding is off.
+  if (page.write_flooding_count != 0 &&
+      page.write_flooding_count >= vm_.config.write_flooding) {
+    Violation(report_, 11, "table ", ToInt(table), " was flooded by ",
+              unsigned{page.write_flooding_count}, " stores, and is there");
+  }
   const bool current = page.mmu_valid_gen == vm_.generations.mmu_valid_gen;
   const TableIndex found =
       vm_.pages.Find(page.gfn, page.role, page.mmu_valid_gen);
@@ -181,6 +190,21 @@ void AuditPages::CheckLeaf(SpteRef ref, Spte spte) {
   if (!IsAligned(gfn, page.role.level())) {
     Violation(report_, 1, ref, " maps ", gfn, ", not aligned to its level");
   }
+  CheckLogged(ref, spte, gfn);
+}
+
+// Invariant 13.
+void AuditPages::CheckLogged(SpteRef ref, Spte spte, Gfn gfn) {
+  const PageRole role = vm_.arena.Page(ref.table()).role;
+  const Memslot* slot = vm_.slot_table().Find(role.space(), gfn);
+  if (slot == nullptr || !slot->logs_dirty() || !slot->dirty->armed()) return;
+  if (role.level() != Level::k4K) {
+    Violation(report_, 13, ref, " maps ", gfn, " of ", slot->spec, " at ",
+              role.level());
+  } else if (spte.writable() && !slot->MayBeWritable(gfn)) {
+    Violation(report_, 13, ref, " can write ", gfn, " of ", slot->spec,
+              ", which is not marked dirty");
+  }
 }
 
 // Invariant 4, from the parent's side, and that the child fits.
@@ -222,6 +246,7 @@ void AuditPages::CheckRoots() {
     for (const PreviousRoot& previous : vcpu->previous) {
       CountRoot(previous.root);
     }
+    CheckRootKeys(*vcpu);
     if (vcpu->root.epoch != vm_.generations.arena_epoch) continue;
     CheckHardwareRoot(*vcpu);
   }
@@ -235,6 +260,24 @@ void AuditPages::CheckRoots() {
       Violation(report_, 11, "table ", i, " is the root of ", expected,
                 " vCPUs, ", counted, " counted");
     }
+  }
+}
+
+// A switch must find the one root of its key.
+void AuditPages::CheckRootKeys(const VcpuState& vcpu) {
+  std::vector<RootKey> keys;
+  const auto check = [&](const RootKey& key, const RootHandle& root) {
+    if (root.empty()) return;
+    const bool again = std::find(keys.begin(), keys.end(), key) != keys.end();
+    if (again || (key.pcid != Pcid() && !key.long_mode)) {
+      Violation(report_, 4, "vCPU ", ToInt(vcpu.id),
+                " keeps two roots of one key, or one that no CR3 can name");
+    }
+    keys.push_back(key);
+  };
+  check(vcpu.root_key, vcpu.root);
+  for (const PreviousRoot& previous : vcpu.previous) {
+    check(previous.key, previous.root);
   }
 }
 
@@ -370,6 +413,10 @@ void AuditPages::CheckCounts() {
   expect(active_, vm_.pages.active(), "active pages");
   expect(zapped_, vm_.pinned_pages, "pinned pages");
   expect(active_ + zapped_, vm_.arena.tables_in_use(), "tables in use");
+  if (active_ + zapped_ > vm_.arena.limit()) {
+    Violation(report_, 11, active_ + zapped_,
+              " tables in use, the page limit is ", vm_.arena.limit());
+  }
   expect(indirect_, vm_.arena.translations().in_use(), "indirect pages");
   expect(place_arrays_, vm_.lists.back_references().pool().in_use(),
          "arrays of places");

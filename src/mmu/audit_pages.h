@@ -35,12 +35,16 @@ class AuditPages {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckHardwareRoot(const VcpuState& vcpu)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  void CheckRootKeys(const VcpuState& vcpu)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock, vcpu.roots_lock);
   void CountRoot(const RootHandle& root)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckQuadrant(const VcpuState& vcpu, unsigned i)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckEntries(TableIndex table) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckLeaf(SpteRef ref, Spte spte)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  void CheckLogged(SpteRef ref, Spte spte, Gfn gfn)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckLink(SpteRef ref, Spte spte)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);

@@ -5,6 +5,7 @@
 #include "src/mmu/guest_walk.h"
 #include "src/mmu/make_room.h"
 #include "src/mmu/map.h"
+#include "src/mmu/prefetch.h"
 #include "src/mmu/roots.h"
 #include "src/mmu/write_track.h"
 
@@ -68,6 +69,10 @@ class Attempt {
   bool Stale() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   bool Blocked(Level level) const;
   bool write() const { return access_.type == AccessType::kWrite; }
+  bool prefetches() const {
+    return vm_.config.prefetch != 0 && walk_.levels != 0 &&
+           walk_.leaf == Level::k4K;
+  }
 
   Vm& vm_;
   VcpuState& vcpu_;
@@ -161,8 +166,13 @@ bool Attempt::Stale() const {
 
 std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
   VmLock held(vm_);
-  // At most a page for each level below the root.
-  if (!MakeRoom(vm_, held, NeedsOfFault(kMaxLevels - 1))) {
+  // At most a page for each level below the root. That there is no room for
+  // neighbours is no reason to fail.
+  constexpr uint32_t kTables = kMaxLevels - 1;
+  const bool fill =
+      prefetches() &&
+      MakeRoom(vm_, held, NeedsOfFault(kTables, vm_.config.prefetch - 1));
+  if (!fill && !MakeRoom(vm_, held, NeedsOfFault(kTables))) {
     return FaultOutcome::NoMemory();
   }
   while (largest > Level::k4K && Blocked(largest)) largest = Below(largest);
@@ -179,14 +189,13 @@ std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
                          .slot = *slot_,
                          .host = host_,
                          .largest = largest};
-  switch (Map(vm_, vcpu_, target)) {
-    case MapResult::kMapped:
-      return FaultOutcome::Resume();
-    case MapResult::kStale:
-      return std::nullopt;
-    case MapResult::kWriteTracked:
-      break;
+  SpteRef leaf;
+  const MapResult result = Map(vm_, vcpu_, target, &leaf);
+  if (result == MapResult::kStale) return std::nullopt;
+  if (fill) {
+    FillNeighbours(vm_, vcpu_.paging.format, leaf, walk_.At(Level::k4K).hva);
   }
+  if (result == MapResult::kMapped) return FaultOutcome::Resume();
   return FaultOutcome::Emulate(ToGpa(walk_.gfn) + PageOffset(gva_),
                                EmulateReason::kWriteTracked);
 }

@@ -5,7 +5,7 @@
 //   sample the notifier sequence, resolve the hva  no lock
 //   make chunks; take the MMU lock; make room
 //   check that nothing went stale                  the lock, AFTER making room
-//   map                                            the lock
+//   map, and fill neighbours                       the lock
 //
 // A fault that finds something stale starts over, a bounded number of times,
 // and then ends as kRetry.

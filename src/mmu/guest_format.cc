@@ -82,4 +82,10 @@ EntryRange EntriesMadeFrom(PageRole role, size_t offset, size_t bytes) {
   return {within(offset / 4), within((offset + bytes - 1) / 4 + 1)};
 }
 
+bool MayEditEntry(EntryLayout layout, size_t offset, size_t bytes) {
+  const size_t entry = layout == EntryLayout::k32Bit ? 4 : 8;
+  if (bytes == 1) return offset % entry == 0;
+  return (bytes == 4 || bytes == entry) && offset % bytes == 0;
+}
+
 }  // namespace shadowmmu

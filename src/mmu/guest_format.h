@@ -113,6 +113,14 @@ struct EntryRange {
 };
 EntryRange EntriesMadeFrom(PageRole role, size_t offset, size_t bytes);
 
+// Whether a store of `bytes` bytes at `offset` of a guest table may be a
+// kernel's edit of one entry: the entry as a whole; an aligned half of 4 bytes,
+// as 32-bit kernels write those of PAE paging; or its first byte alone, where
+// the present, accessed and dirty bits are, and what compilers make of setting
+// one of these. What is anything else writes data into a page that is a table
+// no longer.
+bool MayEditEntry(EntryLayout layout, size_t offset, size_t bytes);
+
 // Which of the shadow pages of a 4-byte table at `level` maps `gva`; 0 for
 // other tables.
 inline unsigned QuadrantOf(GuestRules rules, Gva gva, Level level) {

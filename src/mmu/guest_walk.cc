@@ -164,6 +164,7 @@ std::optional<FaultOutcome> Walker::SetBitsAt(Level level, bool* lost) {
   *lost = !exchanged;
   if (exchanged) {
     step.gpte = wanted;
+    slot->MarkDirty(step.table);
     if (step.hva.value() % sizeof(uint64_t) != 0) walk_.upper_half_set = true;
   }
   return std::nullopt;

@@ -7,7 +7,8 @@
 //  3. Accessed bits of every entry used, and the dirty bit of the leaf for a
 //     write, are set by compare-exchange, and only once the access is known to
 //     be allowed (SDM vol. 3, 4.8). One that loses starts the walk again.
-//  4. Nothing is written in a table that lies in a read-only slot.
+//  4. Nothing is written in a table that lies in a read-only slot; in one that
+//     logs, what is written is marked.
 //
 // Locking: a slot reader's section (for the SlotTable). No lock needed; what
 // was read may be old at once, and the mapper reads every entry again under the

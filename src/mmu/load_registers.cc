@@ -59,33 +59,34 @@ absl::StatusOr<Pdptes> FetchPdptes(Vm& vm, AddressSpace space, uint64_t cr3) {
   return pdptes;
 }
 
-absl::StatusOr<Pdptes> PdptesAfter(Vm& vm, const VcpuState& vcpu,
-                                   const PagingRegisters& registers,
-                                   PdpteLoad load) {
-  if (!PaePaging(registers)) return Pdptes{};
-  if (load == PdpteLoad::kAsTheCpu && !LoadsPdptes(vcpu.registers, registers)) {
-    return vcpu.pdptes;
-  }
-  absl::StatusOr<Pdptes> pdptes = FetchPdptes(vm, vcpu.space, registers.cr3);
+// And checked.
+absl::StatusOr<Pdptes> ReadGoodPdptes(Vm& vm, AddressSpace space,
+                                      uint64_t cr3) {
+  absl::StatusOr<Pdptes> pdptes = FetchPdptes(vm, space, cr3);
   if (!pdptes.ok()) return pdptes;
   absl::Status good = CheckPdptes(*pdptes, vm.config.guest_physical_bits);
   if (!good.ok()) return good;
   return pdptes;
 }
 
+absl::StatusOr<Pdptes> PdptesAfter(Vm& vm, const VcpuState& vcpu,
+                                   const PagingRegisters& registers) {
+  if (!PaePaging(registers)) return Pdptes{};
+  if (!LoadsPdptes(vcpu.registers, registers)) return vcpu.pdptes;
+  return ReadGoodPdptes(vm, vcpu.space, registers.cr3);
+}
+
 // The mode that follows from what the vCPU has now.
 void Follow(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock) {
   vcpu.paging = PagingModeOf(vcpu.registers, vcpu.pdptes, vcpu.features,
                              vm.config.guest_physical_bits);
-  vcpu.requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
   {
     SpinLockHolder held(&vcpu.roots_lock);
     const Hpa root = vcpu.hardware.root;
     vcpu.hardware = HardwareStateFor(vcpu.paging, vm.entry_format);
     vcpu.hardware.root = root;
   }
-  SwitchRoot(vm, vcpu);
-  NoteFlush(vm, vcpu);
+  SwitchRoot(vm, vcpu, GuestFlush::kAll);
 }
 
 // What the walking CPU has not, the guest's cannot have.
@@ -115,11 +116,11 @@ absl::Status CheckBacked(const CpuFeatures& features,
 }  // namespace
 
 absl::Status LoadRegisters(Vm& vm, VcpuState& vcpu,
-                           const PagingRegisters& registers, PdpteLoad load) {
+                           const PagingRegisters& registers) {
   absl::Status good =
       CheckRegisters(registers, vcpu.features, vm.config.guest_physical_bits);
   if (!good.ok()) return good;
-  const absl::StatusOr<Pdptes> pdptes = PdptesAfter(vm, vcpu, registers, load);
+  const absl::StatusOr<Pdptes> pdptes = PdptesAfter(vm, vcpu, registers);
   if (!pdptes.ok()) return pdptes.status();
   vcpu.registers = registers;
   vcpu.pdptes = *pdptes;
@@ -140,6 +141,28 @@ absl::Status LoadRegisters(Vm& vm, VcpuState& vcpu,
   vcpu.registers = registers;
   vcpu.pdptes = pdptes;
   Follow(vm, vcpu);
+  return absl::OkStatus();
+}
+
+absl::Status LoadCr3(Vm& vm, VcpuState& vcpu, uint64_t value) {
+  PagingRegisters registers = vcpu.registers;
+  GuestFlush flush = GuestFlush::kContext;
+  if (PcidsEnabled(registers) && (value & cr3::kNoFlush) != 0) {
+    flush = GuestFlush::kNone;
+    value &= ~cr3::kNoFlush;
+  }
+  registers.cr3 = value;
+  absl::Status good = CheckCr3(registers, vm.config.guest_physical_bits);
+  if (!good.ok()) return good;
+  if (PaePaging(registers)) {
+    const absl::StatusOr<Pdptes> pdptes =
+        ReadGoodPdptes(vm, vcpu.space, registers.cr3);
+    if (!pdptes.ok()) return pdptes.status();
+    vcpu.pdptes = *pdptes;
+  }
+  vcpu.registers.cr3 = registers.cr3;
+  PointToTables(vcpu.registers, vcpu.pdptes, vcpu.paging);
+  SwitchRoot(vm, vcpu, flush);
   return absl::OkStatus();
 }
 

@@ -1,6 +1,7 @@
 #include "src/mmu/make_room.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "src/mmu/roots.h"
 #include "src/mmu/zap.h"
@@ -9,8 +10,8 @@ namespace shadowmmu {
 namespace {
 
 // Evicting a few more than are needed saves flushes.
-uint32_t EvictionBatch(const Vm& vm) {
-  return std::clamp(vm.config.table_capacity / 16, 1u, 32u);
+uint32_t EvictionBatch(const Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  return std::clamp(vm.arena.limit() / 16, 1u, 32u);
 }
 
 // What growing cannot help: tables, and descriptors at their limit. A pool that
@@ -23,23 +24,27 @@ bool NeedsEviction(Vm& vm, const Needs& needs)
           descriptors.at_limit());
 }
 
+// Zaps up to `most` pages that are no roots, from `table` on, which is kNil
+// afterwards if there are no more.
+void EvictSome(Vm& vm, uint32_t most, TableIndex& table)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  ZapBatch batch;
+  while (batch.zapped() < most && table != TableIndex::kNil) {
+    const TableIndex next = vm.pages.Next(table);
+    if (vm.arena.Page(table).root_count == 0) batch.Zap(vm, table);
+    table = next;
+  }
+  vm.counters.pages_evicted += batch.zapped();
+  batch.Commit(vm);
+}
+
 // Zaps the oldest pages that are no roots until `enough()` holds. False: there
 // are no more.
 template <typename Enough>
 bool Evict(Vm& vm, Enough enough) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   TableIndex table = vm.pages.oldest();
   while (!enough() && table != TableIndex::kNil) {
-    ZapBatch batch;
-    for (uint32_t i = 0; i < EvictionBatch(vm) && table != TableIndex::kNil;) {
-      const TableIndex next = vm.pages.Next(table);
-      if (vm.arena.Page(table).root_count == 0) {
-        batch.Zap(vm, table);
-        ++i;
-      }
-      table = next;
-    }
-    vm.counters.pages_evicted += batch.zapped();
-    batch.Commit(vm);
+    EvictSome(vm, EvictionBatch(vm), table);
   }
   return enough();
 }
@@ -94,6 +99,28 @@ bool MakeRoomSlow(Vm& vm, VmLock& held, const Needs& needs) {
     if (!Evict(vm, enough)) return false;
   }
   return true;
+}
+
+// The limit comes down with the pages in use, never before them: so that a
+// fault which meets it half-way evicts what it needs, and no more.
+void SetPageLimit(Vm& vm, uint32_t limit) {
+  VmLock held(vm);
+  TableIndex table = vm.pages.oldest();
+  while (vm.arena.tables_in_use() > limit) {
+    const uint32_t excess = vm.arena.tables_in_use() - limit;
+    EvictSome(vm, std::min(excess, EvictionBatch(vm)), table);
+    vm.arena.SetLimit(std::max(limit, vm.arena.tables_in_use()));
+    if (table == TableIndex::kNil) {
+      // Roots that vCPUs have left stand in the way.
+      DropPreviousRoots(vm);
+      table = vm.pages.oldest();
+    } else if (vm.lock.Contended()) {
+      ++vm.counters.lock_breaks;
+      held.Break([] { std::this_thread::yield(); });
+      table = vm.pages.oldest();
+    }
+  }
+  vm.arena.SetLimit(limit);
 }
 
 }  // namespace shadowmmu

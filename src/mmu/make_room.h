@@ -2,8 +2,9 @@
 // run out of memory half-way.
 //
 //  1. Pools grow outside the MMU lock: it is dropped for that, and taken again.
-//  2. When the table capacity, or the descriptors, are used up, the oldest
-//     shadow pages go, those of older generations first; roots stay.
+//  2. When the tables that the page limit allows, or the descriptors, are used
+//     up, the oldest shadow pages go, those of older generations first; roots
+//     stay, but for those that vCPUs have left.
 //  3. After it, everything that was known under the lock must be checked anew:
 //     the caller's root, too, may be gone.
 //
@@ -29,13 +30,16 @@ struct Needs {
 };
 
 // For a fault that makes at most `tables` new pages: each may be linked, and
-// one leaf be put on an rmap.
-constexpr Needs NeedsOfFault(uint32_t tables) {
+// one leaf be put on an rmap, and so may its `neighbours` in the same table.
+constexpr Needs NeedsOfFault(uint32_t tables, uint32_t neighbours = 0) {
   const uint32_t adds = tables + 1;  // a link each, and one leaf
+  // An Add may take an array of places for each of two tables. Of a neighbour
+  // one of the two is the leaf's, which has taken its own.
   return {.tables = tables,
           .translations = tables,
-          .descriptors = adds * PteLists::kAddDescriptors,
-          .place_arrays = adds * PteLists::kAddPlaceArrays};
+          .descriptors = (adds + neighbours) * PteLists::kAddDescriptors,
+          .place_arrays = adds * PteLists::kAddPlaceArrays +
+                          neighbours * (PteLists::kAddPlaceArrays - 1)};
 }
 
 inline bool HasRoom(Vm& vm, const Needs& needs)
@@ -60,6 +64,10 @@ bool MakeRoomSlow(Vm& vm, VmLock& held, const Needs& needs)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   return HasRoom(vm, needs) || MakeRoomSlow(vm, held, needs);
 }
+
+// See Mmu::SetPageLimit. Precondition: roots alone cannot exceed `limit`, and
+// the capacity does not fall short of it.
+void SetPageLimit(Vm& vm, uint32_t limit) ABSL_LOCKS_EXCLUDED(vm.lock);
 
 }  // namespace shadowmmu
 

@@ -19,7 +19,7 @@ class Mapper {
       : vm_(vm), vcpu_(vcpu), target_(target), walk_(target.walk) {}
 
   // The caller holds the MMU lock.
-  MapResult Run(FlushObligation& flush);
+  MapResult Run(SpteRef* leaf, FlushObligation& flush);
 
  private:
   bool StillThere(const GuestMemory::Section& section, Level level,
@@ -45,19 +45,24 @@ Rights Mapper::GuestRights() const {
                                     : walk_.rights.WithoutWrite();
 }
 
-MapResult Mapper::Run(FlushObligation& flush) {
+MapResult Mapper::Run(SpteRef* leaf, FlushObligation& flush) {
   vm_.lock.AssertHeld();
   std::optional<GuestMemory::Section> section;
   if (walk_.levels != 0) section.emplace(vm_.memory);
   TableIndex table = vcpu_.root.For(target_.gva);
   for (Level level = vm_.arena.Page(table).role.level();;
        level = Below(level)) {
+    // The table is in use, whatever is written into it.
+    vm_.arena.Page(table).write_flooding_count = 0;
     const bool indirect = walk_.levels != 0 && level >= walk_.leaf;
     if (indirect && !StillThere(*section, level, flush)) {
       return MapResult::kStale;
     }
     const SpteRef ref(table, IndexAt(target_.gva, level));
-    if (MayMapAt(level)) return SetTarget(ref, level, flush);
+    if (MayMapAt(level)) {
+      *leaf = ref;
+      return SetTarget(ref, level, flush);
+    }
     table = Descend(ref, flush);
   }
 }
@@ -110,10 +115,16 @@ MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {
   if (!target_.host.writable || target_.slot.read_only()) {
     rights = rights.WithoutWrite();
   }
+  // Where stores are recorded, only one at hand makes an spte writable; what is
+  // writable already stays so.
+  if (!write && !target_.slot.MayBeWritable(walk_.gfn)) {
+    rights = rights.WithoutWrite();
+  }
   // No table lies below a large page.
   const bool tracked = rights.write() && level == Level::k4K &&
                        IsTracked(vm_, gfn) && !(write && TryUnsync(vm_, gfn));
   if (tracked) rights = GuestRights().WithoutWrite();
+  if (rights.write()) target_.slot.MarkDirty(walk_.gfn);
   const Spte spte =
       vm_.format.Leaf(AlignDown(target_.host.pfn, level), level, rights,
                       walk_.key, target_.host.memory_type,
@@ -126,6 +137,8 @@ MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {
 
 Level MaxMapLevel(const Vm& vm, const GuestWalk& walk, const Memslot& slot,
                   const HostPage& host) {
+  // One bit of the log is one page.
+  if (slot.logs_dirty()) return Level::k4K;
   Level level =
       std::min({walk.leaf, host.largest, vm.config.largest_page,
                 vm.entry_format.has_1g_pages ? Level::k1G : Level::k2M});
@@ -143,9 +156,10 @@ Level MaxMapLevel(const Vm& vm, const GuestWalk& walk, const Memslot& slot,
   return level;
 }
 
-MapResult Map(Vm& vm, const VcpuState& vcpu, const MapTarget& target) {
+MapResult Map(Vm& vm, const VcpuState& vcpu, const MapTarget& target,
+              SpteRef* leaf) {
   FlushObligation flush;
-  const MapResult result = Mapper(vm, vcpu, target).Run(flush);
+  const MapResult result = Mapper(vm, vcpu, target).Run(leaf, flush);
   flush.Pay(vm);
   return result;
 }

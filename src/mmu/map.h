@@ -9,6 +9,8 @@
 //     (Two bugs that sat in KVM for 16 years and more came of trusting it.)
 //  3. A page that holds a tracked guest table is never mapped writable. A write
 //     to one makes its shadow pages unsync, if they can be (sync.h).
+//  4. In a slot that logs, a page is mapped small, and writable only if it is
+//     marked dirty.
 //
 // Locking: the MMU lock.
 
@@ -45,9 +47,10 @@ Level MaxMapLevel(const Vm& vm, const GuestWalk& walk, const Memslot& slot,
                   const HostPage& host);
 
 // Precondition: room (make_room.h) for all the pages below the root; the chunks
-// of the target and of every table exist; the root is usable.
-MapResult Map(Vm& vm, const VcpuState& vcpu, const MapTarget& target)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+// of the target and of every table exist; the root is usable. `*leaf`: the
+// entry that maps the target now, unless the result is kStale.
+MapResult Map(Vm& vm, const VcpuState& vcpu, const MapTarget& target,
+              SpteRef* leaf) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 }  // namespace shadowmmu
 

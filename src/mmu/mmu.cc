@@ -10,7 +10,9 @@
 #include "src/base/check.h"
 #include "src/base/no_memory.h"
 #include "src/mmu/aging.h"
+#include "src/mmu/dirty_log.h"
 #include "src/mmu/invalidate.h"
+#include "src/mmu/make_room.h"
 #include "src/mmu/notifier.h"
 #include "src/mmu/slot_update.h"
 #include "src/mmu/vcpu_state.h"
@@ -59,6 +61,18 @@ absl::Status CheckFormat(const EntryFormat& format) {
   return absl::OkStatus();
 }
 
+uint32_t LeastTables(const MmuConfig& config) {
+  return kTablesPerRoot * config.max_vcpus + kTablesToSpare;
+}
+
+absl::Status CheckPageLimit(const MmuConfig& config, uint32_t limit) {
+  const uint32_t least = LeastTables(config);
+  if (limit >= least && limit <= config.table_capacity) {
+    return absl::OkStatus();
+  }
+  return OutOfRange("page_limit", limit, least, config.table_capacity);
+}
+
 absl::Status CheckConfig(const MmuConfig& config) {
   if (config.host == nullptr) {
     return absl::InvalidArgumentError("host: null");
@@ -66,10 +80,14 @@ absl::Status CheckConfig(const MmuConfig& config) {
   if (config.max_vcpus < 1 || config.max_vcpus > kMaxVcpus) {
     return OutOfRange("max_vcpus", config.max_vcpus, 1, kMaxVcpus);
   }
-  const uint32_t least = kTablesPerRoot * config.max_vcpus + kTablesToSpare;
+  const uint32_t least = LeastTables(config);
   if (config.table_capacity < least || config.table_capacity >= kMaxTables) {
     return OutOfRange("table_capacity", config.table_capacity, least,
                       kMaxTables - 1);
+  }
+  if (config.page_limit != 0) {
+    absl::Status good = CheckPageLimit(config, config.page_limit);
+    if (!good.ok()) return good;
   }
   const unsigned bits = config.guest_physical_bits;
   if (bits < kMinPhysicalBits || bits > kMaxPhysicalBits) {
@@ -79,6 +97,16 @@ absl::Status CheckConfig(const MmuConfig& config) {
   if (config.previous_roots > kMaxPreviousRoots) {
     return OutOfRange("previous_roots", config.previous_roots, 0,
                       kMaxPreviousRoots);
+  }
+  if (config.write_flooding > kMaxWriteFlooding) {
+    return OutOfRange("write_flooding", config.write_flooding, 0,
+                      kMaxWriteFlooding);
+  }
+  const uint32_t window = config.prefetch;
+  if (window == 1 || window > kMaxPrefetch || (window & (window - 1)) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prefetch: ", window,
+                     " is not 0, or a power of two from 2 to ", kMaxPrefetch));
   }
   if (config.largest_page < Level::k4K || config.largest_page > Level::k1G) {
     return absl::InvalidArgumentError("largest_page: not 4K, 2M or 1G");
@@ -132,6 +160,13 @@ absl::Status Mmu::SetSlotFlags(AddressSpace space, SlotId id, SlotFlags flags) {
   });
 }
 
+absl::Status Mmu::GetAndClearDirty(AddressSpace space, SlotId id,
+                                   std::span<uint64_t> bitmap) {
+  return CatchNoMemory(kNoTextMemory, [&] {
+    return shadowmmu::GetAndClearDirty(*vm_, space, id, bitmap);
+  });
+}
+
 std::optional<SlotSpec> Mmu::FindSlot(AddressSpace space, SlotId id) const {
   const SlotReader reader(vm_->slots);
   const auto slot = reader.table().FindById(space, id);
@@ -172,6 +207,14 @@ uint64_t Mmu::generation() const {
   return vm_->generations.mmu_valid_gen;
 }
 
+absl::Status Mmu::SetPageLimit(uint32_t pages) {
+  return CatchNoMemory(kNoTextMemory, [&] {
+    absl::Status good = CheckPageLimit(vm_->config, pages);
+    if (good.ok()) shadowmmu::SetPageLimit(*vm_, pages);
+    return good;
+  });
+}
+
 absl::Status Mmu::InvalidateBegin(HvaRange hvas) {
   return CatchNoMemory(kNoTextMemory,
                        [&] { return BeginInvalidation(*vm_, hvas); });
@@ -206,6 +249,7 @@ Stats Mmu::GetStats() const {
   const VmLock held(*vm_);
   Stats stats = vm_->counters;
   stats.shadow_pages = vm_->pages.active() + vm_->pinned_pages;
+  stats.page_limit = vm_->arena.limit();
   for (TableIndex table = vm_->pages.oldest();
        table != TableIndex::kNil &&
        vm_->arena.Page(table).mmu_valid_gen != vm_->generations.mmu_valid_gen;
@@ -223,6 +267,7 @@ Stats Mmu::GetStats() const {
     stats.leaf_sptes += slot.rmaps->leaf_sptes();
     stats.rmap_chunks += slot.rmaps->chunks_made();
     stats.metadata_bytes += slot.rmaps->bytes();
+    if (slot.logs_dirty()) stats.metadata_bytes += slot.dirty->bytes();
   });
   for (const VcpuState* vcpu : vm_->vcpus) {
     if (vcpu == nullptr) continue;

@@ -23,7 +23,7 @@ absl::Status CheckFeatures(const PagingRegisters& registers,
   } bits[] = {
       {cr4::kPse, features.page_size_extensions, "CR4.PSE"},
       {cr4::kLa57, features.five_levels, "CR4.LA57"},
-      {cr4::kPcide, false, "CR4.PCIDE"},
+      {cr4::kPcide, features.pcid, "CR4.PCIDE"},
       {cr4::kSmep, features.smep, "CR4.SMEP"},
       {cr4::kSmap, features.smap, "CR4.SMAP"},
       {cr4::kPke, features.protection_keys, "CR4.PKE"},
@@ -71,11 +71,21 @@ absl::Status CheckRegisters(const PagingRegisters& registers,
   if (lma && !Has(registers.cr4, cr4::kPae)) {
     return Refused("CR4.PAE clear in long mode");
   }
-  if (lma && registers.cr3 >> guest_physical_bits != 0) {
+  if (!lma && Has(registers.cr4, cr4::kPcide)) {
+    return Refused("CR4.PCIDE outside long mode");
+  }
+  absl::Status good = CheckCr3(registers, guest_physical_bits);
+  return good.ok() ? CheckFeatures(registers, features) : good;
+}
+
+absl::Status CheckCr3(const PagingRegisters& registers,
+                      unsigned guest_physical_bits) {
+  if (Has(registers.efer, efer::kLma) &&
+      registers.cr3 >> guest_physical_bits != 0) {
     return Refused(
         absl::StrCat("CR3 bits at or above MAXPHYADDR, ", guest_physical_bits));
   }
-  return CheckFeatures(registers, features);
+  return absl::OkStatus();
 }
 
 bool PaePaging(const PagingRegisters& registers) {
@@ -142,9 +152,19 @@ PagingMode PagingModeOf(const PagingRegisters& registers, const Pdptes& pdptes,
                           : Has(registers.cr4, cr4::kLa57) ? 5
                                                            : 4;
   mode.format = GuestFormat(mode.rules, levels, guest_physical_bits);
-  switch (layout) {
+  PointToTables(registers, pdptes, mode);
+  return mode;
+}
+
+void PointToTables(const PagingRegisters& registers, const Pdptes& pdptes,
+                   PagingMode& mode) {
+  if (mode.format.off()) return;
+  switch (mode.rules.layout()) {
     case EntryLayout::kLong:
       mode.root = Gfn((registers.cr3 & pte::kAddress) >> kPageShift);
+      mode.pcid = PcidsEnabled(registers)
+                      ? static_cast<Pcid>(registers.cr3 & cr3::kPcid)
+                      : Pcid();
       break;
     case EntryLayout::kPae:
       mode.pdptes = pdptes;
@@ -153,7 +173,6 @@ PagingMode PagingModeOf(const PagingRegisters& registers, const Pdptes& pdptes,
       mode.root = Gfn((registers.cr3 & 0xffff'f000) >> kPageShift);
       break;
   }
-  return mode;
 }
 
 HardwareState HardwareStateFor(const PagingMode& mode,

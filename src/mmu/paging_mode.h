@@ -17,6 +17,10 @@
 
 namespace shadowmmu {
 
+// A process-context identifier (SDM vol. 3, 4.10.1): 12 bits; 0 with CR4.PCIDE
+// clear.
+enum class Pcid : uint16_t {};
+
 struct PagingMode {
   GuestFormat format;
   GuestRules rules{EntryLayout::kPae, 0};
@@ -27,6 +31,7 @@ struct PagingMode {
   // were loaded, and these the tables.
   Gfn root = Gfn();
   Pdptes pdptes = {};
+  Pcid pcid = {};
 
   bool UsesPdptes() const {
     return !format.off() && rules.layout() == EntryLayout::kPae;
@@ -47,7 +52,14 @@ absl::Status CheckRegisters(const PagingRegisters& registers,
                             const CpuFeatures& features,
                             unsigned guest_physical_bits);
 
+// The part of it that a new value of CR3 asks for.
+absl::Status CheckCr3(const PagingRegisters& registers,
+                      unsigned guest_physical_bits);
+
 bool PaePaging(const PagingRegisters& registers);
+inline bool PcidsEnabled(const PagingRegisters& registers) {
+  return (registers.cr4 & cr4::kPcide) != 0;
+}
 // Whether a CPU loads the PDPTEs anew in the course of such a change (SDM vol.
 // 3, 4.4.1).
 bool LoadsPdptes(const PagingRegisters& from, const PagingRegisters& to);
@@ -61,6 +73,11 @@ absl::Status CheckPdptes(const Pdptes& pdptes, unsigned guest_physical_bits);
 PagingMode PagingModeOf(const PagingRegisters& registers, const Pdptes& pdptes,
                         const CpuFeatures& features,
                         unsigned guest_physical_bits);
+
+// What another CR3, or other PDPTEs, change of `mode`, which is that of the
+// `registers` otherwise.
+void PointToTables(const PagingRegisters& registers, const Pdptes& pdptes,
+                   PagingMode& mode);
 
 // What the walking CPU must hold for `mode`; the root is filled in by the
 // caller.

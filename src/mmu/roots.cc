@@ -1,5 +1,6 @@
 #include "src/mmu/roots.h"
 
+#include <algorithm>
 #include <array>
 #include <thread>
 #include <utility>
@@ -107,6 +108,30 @@ void PlaceRoot(Vm& vm, VcpuState& vcpu)
   vcpu.hardware.root = vcpu.pae_root;
 }
 
+// Of its own vCPU. Nobody else takes requests back: those that are there stay.
+void Ask(VcpuState& vcpu, uint32_t requests) {
+  const uint32_t there = vcpu.requests.load(std::memory_order_seq_cst);
+  if ((there & requests) == requests) return;
+  vcpu.requests.fetch_or(requests, std::memory_order_seq_cst);
+}
+
+// Nothing that was cached under the current root may be used any more: neither
+// by the walking CPU, nor what the root leads to and is out of step.
+void NoteRootFlushed(Vm& vm, VcpuState& vcpu) {
+  uint32_t requests = request::kFlushTlb;
+  vcpu.root.ForEachPage([&](TableIndex table) {
+    if (RootOutOfStep(vm, table)) requests |= request::kSyncRoot;
+  });
+  Ask(vcpu, requests);
+}
+
+// Whether the guest has flushed what the current root leads to, and that is
+// still out of step.
+bool SyncIsDue(const VcpuState& vcpu) {
+  return (vcpu.requests.load(std::memory_order_seq_cst) & request::kSyncRoot) !=
+         0;
+}
+
 void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   RootHandle root;
@@ -125,9 +150,8 @@ void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan)
     vcpu.root = root;
     PlaceRoot(vm, vcpu);
   }
-  vcpu.requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
-  // A page that others use, or used.
-  NoteFlush(vm, vcpu);
+  // Its pages may be ones that others use, or used.
+  NoteRootFlushed(vm, vcpu);
   flush.Pay(vm);
 }
 
@@ -173,33 +197,66 @@ void DropPreviousIf(Vm& vm, VcpuState& vcpu, Unwanted unwanted)
 
 RootKey KeyOf(const VcpuState& vcpu) {
   const PagingMode& mode = vcpu.paging;
-  return {.space = vcpu.space,
+  return {.table = mode.root,
+          .pcid = mode.pcid,
+          .space = vcpu.space,
           .long_mode = mode.long_mode,
           .levels = mode.format.levels(),
           .rules = mode.rules,
-          .table = mode.root,
           .pdptes = mode.pdptes};
 }
 
+// Whether a write of CR3 alone can lead from one to the other.
+bool SameButForCr3(const RootKey& a, const RootKey& b) {
+  RootKey moved = a;
+  moved.table = b.table;
+  moved.pcid = b.pcid;
+  return moved == b;
+}
+
+// ---- What the guest has flushed ----
+
+void NotePreviousFlushed(VcpuState& vcpu, std::optional<Pcid> pcid)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vcpu.roots_lock) {
+  for (PreviousRoot& previous : vcpu.previous) {
+    if (!pcid || previous.key.pcid == *pcid) previous.flushed = true;
+  }
+}
+
+// After a switch, or none, to the current root.
+void NoteFlush(Vm& vm, VcpuState& vcpu, GuestFlush flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vcpu.roots_lock) {
+  if (flush == GuestFlush::kNone) return;
+  NoteRootFlushed(vm, vcpu);
+  NotePreviousFlushed(vcpu, flush == GuestFlush::kContext
+                                ? std::optional(vcpu.root_key.pcid)
+                                : std::nullopt);
+}
+
+// ---- Previous roots ----
+
 // Takes the previous root of `key` out; an empty one if there is none.
-RootHandle TakePrevious(VcpuState& vcpu, const RootKey& key)
+PreviousRoot TakePrevious(VcpuState& vcpu, const RootKey& key)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vcpu.roots_lock) {
   for (PreviousRoot& previous : vcpu.previous) {
     if (!previous.root.empty() && previous.key == key) {
-      return std::exchange(previous, PreviousRoot()).root;
+      return std::exchange(previous, PreviousRoot());
     }
   }
-  return RootHandle();
+  return PreviousRoot();
 }
 
 // Puts `root` first among the `most` previous ones; the last falls out if none
 // is empty, and is returned.
-RootHandle KeepPrevious(VcpuState& vcpu, PreviousRoot root, size_t most)
+RootHandle KeepPrevious(VcpuState& vcpu, const PreviousRoot& root, size_t most)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vcpu.roots_lock) {
-  for (size_t i = 0; i < most && !root.root.empty(); ++i) {
-    std::swap(root, vcpu.previous[i]);
-  }
-  return root.root;
+  if (root.root.empty() || most == 0) return root.root;
+  size_t place = 0;
+  while (place < most - 1 && !vcpu.previous[place].root.empty()) ++place;
+  const RootHandle out = vcpu.previous[place].root;
+  for (; place > 0; --place) vcpu.previous[place] = vcpu.previous[place - 1];
+  vcpu.previous[0] = root;
+  return out;
 }
 
 // Whether a switch to `key` leaves a place for the root that is left.
@@ -217,9 +274,14 @@ bool FitsPrevious(const VcpuState& vcpu, const RootKey& key, size_t most)
 // the previous ones.
 RootHandle Exchange(Vm& vm, VcpuState& vcpu, const RootKey& key)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vcpu.roots_lock) {
-  const PreviousRoot left{.key = vcpu.root_key, .root = vcpu.root};
+  const PreviousRoot left{
+      .key = vcpu.root_key, .root = vcpu.root, .flushed = SyncIsDue(vcpu)};
+  const PreviousRoot next = TakePrevious(vcpu, key);
   vcpu.root_key = key;
-  vcpu.root = TakePrevious(vcpu, key);
+  vcpu.root = next.root;
+  // The walking CPU has cached what belongs to the root that is left.
+  Ask(vcpu, request::kFlushTlb);
+  if (next.root.empty() || next.flushed) NoteRootFlushed(vm, vcpu);
   if (!vcpu.root.empty()) {
     vcpu.root_cache_hits.Increment();
     PlaceRoot(vm, vcpu);
@@ -252,15 +314,15 @@ std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
   return std::nullopt;
 }
 
-void SwitchRoot(Vm& vm, VcpuState& vcpu) {
+void SwitchRoot(Vm& vm, VcpuState& vcpu, GuestFlush flush) {
   const RootKey key = KeyOf(vcpu);
-  if (key == vcpu.root_key) return;
-  vcpu.root_switches.Increment();
   {
     SpinLockHolder held(&vcpu.roots_lock);
+    if (key == vcpu.root_key) return NoteFlush(vm, vcpu, flush);
+    vcpu.root_switches.Increment();
     if (FitsPrevious(vcpu, key, vm.config.previous_roots)) {
       Exchange(vm, vcpu, key);
-      return;
+      return NoteFlush(vm, vcpu, flush);
     }
   }
   // One falls out. It is let go of in the same hold of the lock: the audit
@@ -268,14 +330,39 @@ void SwitchRoot(Vm& vm, VcpuState& vcpu) {
   MutexLock held(&vm.lock);
   SpinLockHolder roots_held(&vcpu.roots_lock);
   Release(vm, Exchange(vm, vcpu, key));
+  NoteFlush(vm, vcpu, flush);
 }
 
-void NoteFlush(Vm& vm, VcpuState& vcpu) {
-  bool out_of_step = false;
-  vcpu.root.ForEachPage(
-      [&](TableIndex table) { out_of_step |= RootOutOfStep(vm, table); });
-  if (out_of_step) {
-    vcpu.requests.fetch_or(request::kSyncRoot, std::memory_order_seq_cst);
+void NoteFlushed(Vm& vm, VcpuState& vcpu, Pcid pcid) {
+  if (vcpu.root_key.pcid == pcid) NoteRootFlushed(vm, vcpu);
+  SpinLockHolder held(&vcpu.roots_lock);
+  NotePreviousFlushed(vcpu, pcid);
+}
+
+void NoteAllFlushed(Vm& vm, VcpuState& vcpu) {
+  NoteRootFlushed(vm, vcpu);
+  SpinLockHolder held(&vcpu.roots_lock);
+  NotePreviousFlushed(vcpu, std::nullopt);
+}
+
+void ForEachRootInReach(Vm& vm, const VcpuState& vcpu, std::optional<Pcid> pcid,
+                        absl::FunctionRef<void(const RootHandle&)> visit) {
+  const auto wanted = [&](const RootKey& key) {
+    return !pcid || key.pcid == *pcid;
+  };
+  if (wanted(vcpu.root_key) && Usable(vm, vcpu.root)) visit(vcpu.root);
+  if (!PcidsEnabled(vcpu.registers)) return;
+  // They stay while the MMU lock is held.
+  std::array<PreviousRoot, kMaxPreviousRoots> kept;
+  {
+    SpinLockHolder held(&vcpu.roots_lock);
+    kept = vcpu.previous;
+  }
+  for (const PreviousRoot& previous : kept) {
+    if (wanted(previous.key) && SameButForCr3(previous.key, vcpu.root_key) &&
+        Usable(vm, previous.root)) {
+      visit(previous.root);
+    }
   }
 }
 
@@ -312,6 +399,18 @@ void DropPreviousRoots(Vm& vm) {
   for (VcpuState* vcpu : vm.vcpus) {
     if (vcpu != nullptr) DropPreviousRoots(vm, *vcpu);
   }
+}
+
+bool IsCurrentRoot(Vm& vm, TableIndex table) {
+  if (vm.arena.Page(table).root_count == 0) return false;
+  for (const VcpuState* vcpu : vm.vcpus) {
+    if (vcpu == nullptr) continue;
+    SpinLockHolder held(&vcpu->roots_lock);
+    // Its epoch need not be looked at: the count of the page is of this one.
+    const auto& page = vcpu->root.page;
+    if (std::find(page.begin(), page.end(), table) != page.end()) return true;
+  }
+  return false;
 }
 
 }  // namespace shadowmmu

@@ -12,11 +12,14 @@
 //  5. A new root is never used with what the CPU has cached of the old one: a
 //     flush is asked for. (Another CR3 need not flush, where the CPU tags what
 //     it caches with a VPID or an ASID; and a PAE root is at the same address.)
-//
-//  6. A guest that flushes finds nothing that is older: what the root leads to
-//  is
-//     brought in step before the vCPU enters again (NoteFlush). That takes no
-//     lock that vCPUs share where nothing under the root is unsync.
+//     So the walking CPU needs no PCIDs: what a guest may keep of one is in the
+//     shadow pages that the root leads to.
+//  6. What the guest flushes reaches the roots of that PCID: the current one at
+//     the next entry, the others when the vCPU comes back to them. A root that
+//     is not kept is flushed when it is found again.
+//  7. To flush is to bring in step what the root leads to (SyncRoot), and to
+//     flush the walking CPU. The first takes no lock that vCPUs share where
+//     nothing under the root is unsync.
 //
 // Locking: the MMU lock where it says so; the vCPU's own thread, but for
 // DropPreviousRoots. Takes roots_lock.
@@ -24,9 +27,11 @@
 #ifndef SHADOWMMU_MMU_ROOTS_H_
 #define SHADOWMMU_MMU_ROOTS_H_
 
+#include <cstdint>
 #include <optional>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "shadowmmu/fault.h"
 #include "src/mmu/vcpu_state.h"
 #include "src/mmu/vm.h"
@@ -43,12 +48,28 @@ bool RootUsable(Vm& vm, const VcpuState& vcpu)
 std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu)
     ABSL_LOCKS_EXCLUDED(vm.lock);
 
+// What a write of the guest's registers flushes (SDM vol. 3, 4.10.4.1).
+enum class GuestFlush : uint8_t {
+  kNone,     // MOV to CR3 that asks for none
+  kContext,  // MOV to CR3: what is cached of the PCID that is current then
+  kAll,      // of every PCID
+};
+
 // Makes the root of the vCPU's mode and address space, as they are now, its
 // current one: the same, a previous one, or none, to be loaded.
-void SwitchRoot(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock);
+void SwitchRoot(Vm& vm, VcpuState& vcpu, GuestFlush flush)
+    ABSL_LOCKS_EXCLUDED(vm.lock);
 
-// The guest has flushed what its CPU has cached under the current root.
-void NoteFlush(Vm& vm, VcpuState& vcpu);
+// The guest has flushed what is cached of this PCID, or of every one.
+void NoteFlushed(Vm& vm, VcpuState& vcpu, Pcid pcid);
+void NoteAllFlushed(Vm& vm, VcpuState& vcpu);
+
+// Calls `visit` for each usable root of `pcid`, nullopt: of any, that the vCPU
+// is at or, with PCIDs, may come back to by a CR3 write without a flush.
+void ForEachRootInReach(Vm& vm, const VcpuState& vcpu, std::optional<Pcid> pcid,
+                        absl::FunctionRef<void(const RootHandle&)> visit)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
 // Brings everything that the current root leads to in step. Takes the MMU lock,
 // and lets others in between.
 void SyncRoot(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock);
@@ -61,6 +82,11 @@ void ReleaseRoot(Vm& vm, VcpuState& vcpu)
 void DropPreviousRoots(Vm& vm, VcpuState& vcpu)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 void DropPreviousRoots(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Whether some vCPU walks from this page now: it is of its current root. The
+// vCPU may leave it, or come back to it, at any time.
+bool IsCurrentRoot(Vm& vm, TableIndex table)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 }  // namespace shadowmmu
 

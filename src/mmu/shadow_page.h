@@ -58,6 +58,9 @@ struct alignas(64) ShadowPage {
   uint16_t unsync_children;
   PageState state;
   bool unsync;
+  // Emulated stores into the guest table since a fault last walked through the
+  // page (write_track.h).
+  uint8_t write_flooding_count;
 };
 static_assert(sizeof(ShadowPage) == 64);
 

@@ -40,7 +40,7 @@ class ShadowPageTable {
 
   // Calls visit(TableIndex) for each active indirect page that shadows the
   // guest table in `gfn`, obsolete ones included. The callback may change the
-  // page's entries, not the hash.
+  // page's entries, and remove the page itself; not the hash beyond that.
   template <typename Visit>
   void ForEachShadowing(Gfn gfn, Visit visit) const;
 

@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
 #include "src/memslot/slot_check.h"
+#include "src/mmu/collapse.h"
+#include "src/mmu/dirty_log.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/invalidate.h"
 #include "src/mmu/spte_sweep.h"
@@ -26,19 +28,37 @@ absl::Status CheckSpace(AddressSpace space) {
       absl::StrCat("space: only 0 to ", kAddressSpaces - 1, " exist"));
 }
 
-absl::StatusOr<std::shared_ptr<const Memslot>> MakeSlot(Vm& vm,
-                                                        const SlotSpec& spec)
+// The bitmap of a slot with these flags that had `before`: none, the same, or
+// a new one.
+absl::StatusOr<std::shared_ptr<DirtyBitmap>> BitmapFor(
+    Vm& vm, const SlotSpec& spec, std::shared_ptr<DirtyBitmap> before) {
+  if (!Has(spec.flags, SlotFlags::kLogDirty)) {
+    return std::shared_ptr<DirtyBitmap>();
+  }
+  if (before != nullptr) return before;
+  return DirtyBitmap::Create(vm.host, spec.pages);
+}
+
+// A slot that nothing maps yet.
+absl::StatusOr<std::shared_ptr<const Memslot>> MakeSlot(
+    Vm& vm, const SlotSpec& spec, std::shared_ptr<DirtyBitmap> before)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.update_lock()) {
   absl::StatusOr<std::shared_ptr<SlotRmaps>> rmaps =
       SlotRmaps::Create(vm.host, spec.gfns(), vm.slots.NextSerial());
   if (!rmaps.ok()) return rmaps.status();
+  auto dirty = BitmapFor(vm, spec, std::move(before));
+  if (!dirty.ok()) return dirty.status();
+  if (*dirty != nullptr) {
+    MutexLock held(&vm.lock);
+    (*dirty)->Arm();
+  }
   return std::make_shared<const Memslot>(
-      Memslot{spec, SlotState::kLive, *std::move(rmaps)});
+      Memslot{spec, SlotState::kLive, *std::move(rmaps), *std::move(dirty)});
 }
 
 std::shared_ptr<const Memslot> InvalidCopy(const Memslot& slot) {
   return std::make_shared<const Memslot>(
-      Memslot{slot.spec, SlotState::kInvalid, slot.rmaps});
+      Memslot{slot.spec, SlotState::kInvalid, slot.rmaps, slot.dirty});
 }
 
 // Publishes the slot as INVALID, and takes away everything made from it.
@@ -75,7 +95,7 @@ absl::Status CreateSlot(Vm& vm, const SlotSpec& spec) {
   if (absl::Status fits = CheckSlotFits(spec, table, nullptr); !fits.ok()) {
     return fits;
   }
-  auto slot = MakeSlot(vm, spec);
+  auto slot = MakeSlot(vm, spec, nullptr);
   if (!slot.ok()) return slot.status();
   vm.slots.Publish(table.With(*std::move(slot)));
   return absl::OkStatus();
@@ -107,7 +127,7 @@ absl::Status MoveSlot(Vm& vm, AddressSpace space, SlotId id, Gfn new_base) {
   if (absl::Status fits = CheckSlotFits(spec, table, &id); !fits.ok()) {
     return fits;
   }
-  auto moved = MakeSlot(vm, spec);
+  auto moved = MakeSlot(vm, spec, slot->dirty);
   if (!moved.ok()) return moved.status();
   Table invalid = table.Replacing(InvalidCopy(*slot));
   Table after = invalid->Replacing(*std::move(moved));
@@ -126,11 +146,16 @@ absl::Status SetSlotFlags(Vm& vm, AddressSpace space, SlotId id,
   if (slot == nullptr) return NotFound(space, id);
   SlotSpec spec = slot->spec;
   spec.flags = flags;
-  const auto changed =
-      std::make_shared<const Memslot>(Memslot{spec, slot->state, slot->rmaps});
+  auto dirty = BitmapFor(vm, spec, slot->dirty);
+  if (!dirty.ok()) return dirty.status();
+  const auto changed = std::make_shared<const Memslot>(
+      Memslot{spec, slot->state, slot->rmaps, *std::move(dirty)});
   vm.slots.Publish(table.Replacing(changed));
   // Faults that saw the old flags are over; what they mapped goes now.
   if (changed->read_only()) WriteProtectSlot(vm, *changed);
+  const bool logged = slot->logs_dirty();
+  if (changed->logs_dirty() && !logged) StartDirtyLog(vm, *changed);
+  if (!changed->logs_dirty() && logged) CollapseSlot(vm, *changed);
   return absl::OkStatus();
 }
 

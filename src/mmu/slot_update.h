@@ -8,6 +8,10 @@
 // readers: a fault that saw the slot live is over, with what it mapped, before
 // the invalidation begins.
 //
+// Flags change in one step; what they demand of the sptes is done after it,
+// when no fault is left that saw the old ones: write-protecting, splitting and
+// collapsing large pages (dirty_log.h, collapse.h).
+//
 //  1. Both tables are built before the first is published: a lack of memory
 //     changes nothing.
 //  2. No shadow page outlives a slot that it maps, or whose memory holds its

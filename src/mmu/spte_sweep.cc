@@ -1,5 +1,6 @@
 #include "src/mmu/spte_sweep.h"
 
+#include "absl/base/attributes.h"
 #include "src/base/check.h"
 #include "src/mmu/removals.h"
 #include "src/mmu/rmap_walk.h"
@@ -79,6 +80,38 @@ void DropEntriesBy(Vm& vm, TableIndex table, FlushObligation& flush)
   }
 }
 
+// Clears every entry on an rmap, and empties it.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void DropList(Vm& vm, SlotRmaps& rmaps,
+                                                  RmapHead& head,
+                                                  OwnerTag owner,
+                                                  const LookAhead<>& ahead,
+                                                  FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const Spte none = vm.format.NotPresent();
+  uint64_t dropped = 0;
+  vm.lists.ForEach(
+      head,
+      [&](SpteRef ref) {
+        vm.lock.AssertHeld();
+        const Spte old = Clear<Clearing::kExchange>(vm.arena.Entry(ref), none);
+        SMMU_CHECK(old.present())
+            << ref << " is on a list and not present; " << vm.lists.Print(head);
+        --vm.arena.Page(ref.table()).entries;
+        ++dropped;
+      },
+      ahead);
+  vm.lists.Clear(head, owner);
+  rmaps.CountRemoved(dropped);
+  vm.counters.sptes_zapped += dropped;
+  flush.Owe();
+}
+
+void WriteProtect(std::atomic<uint64_t>& entry, FlushObligation& flush) {
+  if (!Spte(entry.load(std::memory_order_relaxed)).writable()) return;
+  entry.fetch_and(~pte::kWritable, std::memory_order_acq_rel);
+  flush.Owe();
+}
+
 }  // namespace
 
 void DropEntries(Vm& vm, TableIndex table, Clearing clearing,
@@ -94,6 +127,21 @@ void DropEntries(Vm& vm, TableIndex table, Clearing clearing,
   SMMU_CHECK_EQ(page.entries, 0u) << "more entries counted than there are";
 }
 
+bool ClearAccessedEntries(Vm& vm, TableIndex table) {
+  bool used = false;
+  unsigned left = vm.arena.Page(table).entries;
+  for (unsigned i = 0; left != 0; ++i) {
+    std::atomic<uint64_t>& entry = vm.arena.Entry(SpteRef(table, i));
+    const Spte spte(entry.load(std::memory_order_relaxed));
+    if (!spte.present()) continue;
+    --left;
+    if (!spte.accessed()) continue;
+    entry.fetch_and(~pte::kAccessed, std::memory_order_relaxed);
+    used = true;
+  }
+  return used;
+}
+
 void DropRefs(Vm& vm, std::span<const SpteRef> refs, FlushObligation& flush) {
   DropRefsAhead<>(vm, refs, flush);
 }
@@ -101,29 +149,33 @@ void DropRefs(Vm& vm, std::span<const SpteRef> refs, FlushObligation& flush) {
 void DropRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
                FlushObligation& flush) {
   const LookAhead<> ahead(vm);
-  const Spte none = vm.format.NotPresent();
   rmaps.ForEachHead(
       gfns, vm.generations.arena_epoch,
       [&](RmapHead& head, Gfn gfn, Level level) {
         vm.lock.AssertHeld();
-        uint64_t dropped = 0;
+        DropList(vm, rmaps, head, rmaps.Owner(gfn, level), ahead, flush);
+      },
+      ahead);
+}
+
+void SplitRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
+                FlushObligation& flush) {
+  const LookAhead<> ahead(vm);
+  rmaps.ForEachHead(
+      gfns, vm.generations.arena_epoch,
+      [&](RmapHead& head, Gfn gfn, Level level) {
+        vm.lock.AssertHeld();
+        if (level != Level::k4K) {
+          DropList(vm, rmaps, head, rmaps.Owner(gfn, level), ahead, flush);
+          return;
+        }
         vm.lists.ForEach(
             head,
             [&](SpteRef ref) {
               vm.lock.AssertHeld();
-              const Spte old =
-                  Clear<Clearing::kExchange>(vm.arena.Entry(ref), none);
-              SMMU_CHECK(old.present())
-                  << ref << " is on a list and not present; "
-                  << vm.lists.Print(head);
-              --vm.arena.Page(ref.table()).entries;
-              ++dropped;
+              WriteProtect(vm.arena.Entry(ref), flush);
             },
             ahead);
-        vm.lists.Clear(head, rmaps.Owner(gfn, level));
-        rmaps.CountRemoved(dropped);
-        vm.counters.sptes_zapped += dropped;
-        flush.Owe();
       },
       ahead);
 }
@@ -131,9 +183,7 @@ void DropRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
 void WriteProtectRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
                        FlushObligation& flush) {
   ForEachEntry<LookAhead<>>(vm, rmaps, gfns, [&](std::atomic<uint64_t>& entry) {
-    if (!Spte(entry.load(std::memory_order_relaxed)).writable()) return;
-    entry.fetch_and(~pte::kWritable, std::memory_order_acq_rel);
-    flush.Owe();
+    WriteProtect(entry, flush);
   });
 }
 

@@ -32,6 +32,11 @@ enum class Clearing : uint8_t { kExchange, kStore };
 void DropEntries(Vm& vm, TableIndex table, Clearing clearing,
                  FlushObligation& flush) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
+// Whether any entry of a table has its accessed bit set; clears it in all. As
+// with ClearAccessedRange no flush is owed.
+bool ClearAccessedEntries(Vm& vm, TableIndex table)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
 // Clears these entries, whatever they are. Repeated ones do no harm.
 void DropRefs(Vm& vm, std::span<const SpteRef> refs, FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
@@ -41,6 +46,11 @@ void DropRefs(Vm& vm, std::span<const SpteRef> refs, FlushObligation& flush)
 
 // Clears them.
 void DropRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// Clears those above level 4K, and takes the right to write from the others:
+// what is mapped then is small and read-only.
+void SplitRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
 // Takes the right to write away.

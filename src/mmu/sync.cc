@@ -103,12 +103,12 @@ void DropUnjustified(Vm& vm, TableIndex table, FlushObligation& flush)
 
 void SyncPages(Vm& vm, std::span<const TableIndex> pages,
                FlushObligation& flush) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  for (const TableIndex table : pages) {
-    ClearUnsync(vm, table);
-    TightenTable(vm, table, flush);
-  }
+  for (const TableIndex table : pages) TightenTable(vm, table, flush);
   flush.Pay(vm);
-  for (const TableIndex table : pages) DropUnjustified(vm, table, flush);
+  for (const TableIndex table : pages) {
+    DropUnjustified(vm, table, flush);
+    ClearUnsync(vm, table);
+  }
   vm.counters.syncs += pages.size();
 }
 

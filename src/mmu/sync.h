@@ -9,7 +9,9 @@
 //     they no longer justify. It makes none: what is missing faults. So it
 //     needs no memory, and no right of the guest's is looked at by anything but
 //     the walk.
-//  3. Whoever links a page, or shadows its table at an upper level, syncs it
+//  3. A page is marked until what its guest no longer justifies is gone: a vCPU
+//     that finds no mark, and takes no lock, has nothing to wait for.
+//  4. Whoever links a page, or shadows its table at an upper level, syncs it
 //     first; a vCPU whose guest flushes syncs what its root leads to. A guest
 //     that does neither may find old translations, as on a CPU with a TLB (SDM
 //     vol. 3, 4.10.2.3; APM vol. 2, 5.5).

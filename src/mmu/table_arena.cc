@@ -77,8 +77,16 @@ absl::Status TableArena::Init() {
         std::min<uint64_t>(contiguous_tables_ + kTablesPerBlock, capacity_);
   }
   entries_ = reinterpret_cast<std::atomic<uint64_t>*>(memory_.base);
-  free_tables_ = capacity_;
+  limit_ = free_tables_ = capacity_;
   return absl::OkStatus();
+}
+
+void TableArena::SetLimit(uint32_t limit) {
+  const uint32_t in_use = tables_in_use();
+  SMMU_CHECK_LE(in_use, limit);
+  SMMU_CHECK_LE(limit, capacity_);
+  limit_ = limit;
+  free_tables_ = limit - in_use;
 }
 
 TableIndex TableArena::Take() {

@@ -4,6 +4,8 @@
 //  1. Index 0 is nil. Index i's table lies at page i - 1 of the Host's memory.
 //  2. A free table has no present entry.
 //  3. Take never allocates: check free_tables(), and translations(), first.
+//  4. Never more tables are in use than limit() says, which is the capacity, or
+//     less: a table beyond it counts as not free.
 //
 // Locking: the MMU lock, but for what never changes after Create (addresses).
 
@@ -50,8 +52,16 @@ class TableArena {
   absl::Status Init();
 
   uint32_t capacity() const { return capacity_; }
+  uint32_t limit() const { return limit_; }
+  // Precondition: no less than are in use, no more than the capacity.
+  void SetLimit(uint32_t limit);
+  // Whatever is in use.
+  void SetLimitForTesting(uint32_t limit) {
+    free_tables_ += limit - limit_;
+    limit_ = limit;
+  }
   uint32_t free_tables() const { return free_tables_; }
-  uint32_t tables_in_use() const { return capacity_ - free_tables_; }
+  uint32_t tables_in_use() const { return limit_ - free_tables_; }
   // No table at or above this index was ever taken.
   uint32_t end() const { return next_fresh_; }
 
@@ -156,6 +166,7 @@ class TableArena {
   BlockPool<TranslationArray> translations_;
   TableIndex free_ = TableIndex::kNil;
   uint32_t next_fresh_ = 1;
+  uint32_t limit_ = 0;
   uint32_t free_tables_ = 0;
 };
 

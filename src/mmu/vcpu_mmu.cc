@@ -3,17 +3,15 @@
 #include "shadowmmu/vcpu_mmu.h"
 
 #include <memory>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
 #include "src/base/no_memory.h"
 #include "src/mmu/fault.h"
-#include "src/mmu/flush.h"
+#include "src/mmu/guest_flush.h"
 #include "src/mmu/load_registers.h"
 #include "src/mmu/roots.h"
-#include "src/mmu/spte_write.h"
 #include "src/mmu/vcpu_state.h"
 #include "src/mmu/vm.h"
 #include "src/mmu/write_track.h"
@@ -37,36 +35,6 @@ void PlacePaeRoot(const Vm& vm, VcpuState& vcpu) {
 void CheckOutside(const VcpuState& vcpu, const char* call) {
   SMMU_CHECK(vcpu.mode.load(std::memory_order_relaxed) == VcpuMode::kOutside)
       << call << " by a vCPU that is in the guest";
-}
-
-// Drops the entries that hold the translation of `gva` at the guest's own page
-// size: a leaf, or the link to the direct page that splits a large guest page.
-void DropGuestPage(Vm& vm, const VcpuState& vcpu, Gva gva,
-                   FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  TableIndex table = vcpu.root.For(gva);
-  while (table != TableIndex::kNil) {
-    const PageRole role = vm.arena.Page(table).role;
-    const SpteRef ref(table, IndexAt(gva, role.level()));
-    const auto maps_page = [&](SpteRef at) {
-      vm.lock.AssertHeld();
-      const Spte spte = vm.arena.Load(at);
-      if (!spte.present()) return false;
-      if (spte.leaf(role.level())) return true;
-      const TableIndex child = vm.arena.TableAt(vm.format.TableOf(spte));
-      return !role.direct() && vm.arena.Page(child).role.direct();
-    };
-    const Spte spte = vm.arena.Load(ref);
-    if (role.level() == Level::k2M && !role.direct() &&
-        role.rules().layout() == EntryLayout::k32Bit) {
-      // A page of 4 MiB has two entries.
-      const SpteRef twin(table, ref.index() ^ 1);
-      if (maps_page(twin)) DropEntry(vm, twin, flush);
-    }
-    if (!spte.present()) return;
-    if (maps_page(ref)) return DropEntry(vm, ref, flush);
-    table = vm.arena.TableAt(vm.format.TableOf(spte));
-  }
 }
 
 }  // namespace
@@ -127,9 +95,8 @@ const CpuFeatures& VcpuMmu::features() const { return state_->features; }
 
 absl::Status VcpuMmu::SetRegisters(const PagingRegisters& registers) {
   CheckOutside(*state_, "SetRegisters");
-  return CatchNoMemory(kNoTextMemory, [&] {
-    return LoadRegisters(vm_, *state_, registers, PdpteLoad::kAsTheCpu);
-  });
+  return CatchNoMemory(kNoTextMemory,
+                       [&] { return LoadRegisters(vm_, *state_, registers); });
 }
 
 absl::Status VcpuMmu::SetRegisters(const PagingRegisters& registers,
@@ -142,11 +109,8 @@ absl::Status VcpuMmu::SetRegisters(const PagingRegisters& registers,
 
 absl::Status VcpuMmu::WriteCr3(uint64_t cr3) {
   CheckOutside(*state_, "WriteCr3");
-  return CatchNoMemory(kNoTextMemory, [&] {
-    PagingRegisters registers = state_->registers;
-    registers.cr3 = cr3;
-    return LoadRegisters(vm_, *state_, registers, PdpteLoad::kFromMemory);
-  });
+  return CatchNoMemory(kNoTextMemory,
+                       [&] { return LoadCr3(vm_, *state_, cr3); });
 }
 
 absl::Status VcpuMmu::SetFeatures(const CpuFeatures& features) {
@@ -165,9 +129,7 @@ absl::Status VcpuMmu::SetAddressSpace(AddressSpace space) {
   }
   if (space == state_->space) return absl::OkStatus();
   state_->space = space;
-  state_->requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
-  SwitchRoot(vm_, *state_);
-  NoteFlush(vm_, *state_);
+  SwitchRoot(vm_, *state_, GuestFlush::kAll);
   return absl::OkStatus();
 }
 
@@ -224,22 +186,15 @@ Translation VcpuMmu::Translate(Gva gva, const Access& access) {
 
 void VcpuMmu::Invlpg(Gva gva) {
   CheckOutside(*state_, "Invlpg");
-  state_->requests.fetch_or(request::kFlushTlb, std::memory_order_seq_cst);
-  gva = state_->paging.Linear(gva);
-  if (!state_->paging.Canonical(gva)) return;
-  // Without a root there is no way to the pages that the next one may find
-  // again. If none can be had, there is nothing to enter the guest with either.
-  std::optional<FaultOutcome> bad;
-  for (int i = 0; i < kMaxEntries; ++i) {
-    bad = LoadRoot(vm_, *state_);
-    if (!bad || bad->kind != FaultOutcome::Kind::kRetry) break;
-  }
-  if (bad) return;
-  VmLock held(vm_);
-  if (!RootUsable(vm_, *state_)) return;
-  FlushObligation flush;
-  DropGuestPage(vm_, *state_, gva, flush);
-  flush.Pay(vm_);
+  shadowmmu::Invlpg(vm_, *state_, gva);
+}
+
+absl::Status VcpuMmu::Invpcid(InvpcidType type,
+                              const InvpcidDescriptor& descriptor) {
+  CheckOutside(*state_, "Invpcid");
+  return CatchNoMemory(kNoTextMemory, [&] {
+    return shadowmmu::Invpcid(vm_, *state_, type, descriptor);
+  });
 }
 
 FaultOutcome VcpuMmu::GuestWrite(Gpa gpa, std::span<const std::byte> bytes) {

@@ -13,6 +13,9 @@
 //  4. A previous root is usable unless kReloadRoot is requested: what makes a
 //     root unusable requests it of every vCPU, and who serves it lets go of
 //     those that are not usable.
+//  4. A guest with PCIDs may come back to a context and keep what is cached of
+//     it. A previous root is `flushed` if what was cached has been flushed
+//     since it was last in step: then none of it may be used after all.
 //
 // Locking: the fields of one thread are those of the thread that uses the
 // VcpuMmu. `roots_lock`, a leaf, is held by whoever writes a field of "roots",
@@ -73,11 +76,14 @@ struct RootHandle {
 // What decides which tables a vCPU walks: two vCPUs, or one at two times, whose
 // keys are equal may have the same root.
 struct RootKey {
+  // What MOV to CR3 changes; first, because it differs most often. The tables
+  // are the same for every PCID; what the guest has flushed of them is not.
+  Gfn table;
+  Pcid pcid = {};
   AddressSpace space = AddressSpace::kNormal;
   bool long_mode = false;
   unsigned levels = 0;
   GuestRules rules{EntryLayout::kPae, 0};  // as with paging off, at reset
-  Gfn table;
   Pdptes pdptes = {};
   friend bool operator==(const RootKey&, const RootKey&) = default;
 };
@@ -85,7 +91,8 @@ struct RootKey {
 // A root that the vCPU has left, and may come back to.
 struct PreviousRoot {
   RootKey key;
-  RootHandle root;  // empty: none
+  RootHandle root;       // empty: none
+  bool flushed = false;  // 4.
 };
 
 // A counter that one thread writes and any reads.

@@ -34,6 +34,7 @@ Vm::~Vm() {
 
 absl::Status Vm::Init() {
   if (absl::Status got = arena.Init(); !got.ok()) return got;
+  if (config.page_limit != 0) arena.SetLimit(config.page_limit);
   if (!lists.Init() || !pages.Init()) {
     return NoMemory("table_capacity: no memory for the hash and the pools");
   }

@@ -8,7 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/guest_format.h"
+#include "src/mmu/roots.h"
 #include "src/mmu/spte_sweep.h"
+#include "src/mmu/zap.h"
 
 namespace shadowmmu {
 namespace {
@@ -27,9 +29,15 @@ FaultOutcome OutcomeOf(TouchResult result, Gpa gpa) {
 
 enum class Purpose : uint8_t { kRead, kWrite };
 
-// Where the page at `gpa` is in host memory, or why it cannot be used.
-std::optional<FaultOutcome> FindHva(Vm& vm, AddressSpace space, Gpa gpa,
-                                    Purpose purpose, Hva* hva)
+// Where the bytes at `gpa` are.
+struct GuestPlace {
+  const Memslot* slot = nullptr;
+  Hva hva;
+};
+
+// Finds them, or says why they cannot be used.
+std::optional<FaultOutcome> FindPlace(Vm& vm, AddressSpace space, Gpa gpa,
+                                      Purpose purpose, GuestPlace* place)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   const Memslot* slot = vm.slot_table().Find(space, ToGfn(gpa));
   if (slot == nullptr) {
@@ -39,7 +47,7 @@ std::optional<FaultOutcome> FindHva(Vm& vm, AddressSpace space, Gpa gpa,
   if (purpose == Purpose::kWrite && slot->read_only()) {
     return FaultOutcome::Emulate(gpa, EmulateReason::kReadOnlySlot);
   }
-  *hva = slot->ToHva(ToGfn(gpa)) + PageOffset(gpa);
+  *place = {slot, slot->ToHva(ToGfn(gpa)) + PageOffset(gpa)};
   return std::nullopt;
 }
 
@@ -76,38 +84,80 @@ void DropStale(Vm& vm, Gpa gpa, size_t bytes)
   DropStaleIn(vm, gpa, bytes, [](PageRole) { return true; });
 }
 
+// Rule 5: does this store say that the guest table behind the page is one no
+// longer?
+bool WrittenAsData(Vm& vm, TableIndex table, size_t offset, size_t bytes)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  ShadowPage& page = vm.arena.Page(table);
+  if (page.unsync) return false;
+  const bool edit = MayEditEntry(page.role.rules().layout(), offset, bytes);
+  if (edit && ++page.write_flooding_count < vm.config.write_flooding) {
+    return false;
+  }
+  page.write_flooding_count = 0;
+  if (IsCurrentRoot(vm, table)) return false;
+  return !edit || !ClearAccessedEntries(vm, table);
+}
+
+void ZapIfWrittenAsData(Vm& vm, Gpa gpa, size_t bytes)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  if (vm.config.write_flooding == 0) return;
+  ZapBatch batch;
+  vm.pages.ForEachShadowing(ToGfn(gpa), [&](TableIndex table) {
+    vm.lock.AssertHeld();
+    if (WrittenAsData(vm, table, PageOffset(gpa), bytes)) batch.Zap(vm, table);
+  });
+  vm.counters.pages_flooded += batch.zapped();
+  batch.Commit(vm);
+}
+
+enum class Contents : uint8_t { kSame, kChanged };
+
+// After a store of a guest into a table that is shadowed.
+void NoteTableStore(Vm& vm, Gpa gpa, size_t bytes, Contents contents)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  ++vm.counters.guest_table_writes;
+  // In this order: that an entry was used which is no more does not count.
+  if (contents == Contents::kChanged) DropStale(vm, gpa, bytes);
+  ZapIfWrittenAsData(vm, gpa, bytes);
+}
+
 // A store within one page.
 FaultOutcome WritePart(Vm& vm, AddressSpace space, Gpa gpa,
                        std::span<const std::byte> bytes)
     ABSL_LOCKS_EXCLUDED(vm.lock) {
   VmLock held(vm);
-  Hva hva;
-  if (auto bad = FindHva(vm, space, gpa, Purpose::kWrite, &hva)) return *bad;
+  GuestPlace place;
+  if (auto bad = FindPlace(vm, space, gpa, Purpose::kWrite, &place)) {
+    return *bad;
+  }
   const GuestMemory::Section section(vm.memory);
   const bool shadowed = IsShadowed(vm, ToGfn(gpa));
-  bool changes = shadowed;
+  Contents contents = Contents::kSame;
   if (shadowed) {
     std::array<std::byte, kPageSize> before;
     const std::span<std::byte> old(before.data(), bytes.size());
-    const TouchResult read = vm.memory.Read(section, hva, old);
+    const TouchResult read = vm.memory.Read(section, place.hva, old);
     if (read != TouchResult::kDone) return OutcomeOf(read, gpa);
-    changes = !std::equal(old.begin(), old.end(), bytes.begin());
+    if (!std::equal(old.begin(), old.end(), bytes.begin())) {
+      contents = Contents::kChanged;
+    }
   }
-  const TouchResult written = vm.memory.Write(section, hva, bytes);
+  const TouchResult written = vm.memory.Write(section, place.hva, bytes);
   if (written != TouchResult::kDone) return OutcomeOf(written, gpa);
+  place.slot->MarkDirty(ToGfn(gpa));
   ++vm.counters.guest_writes;
-  if (shadowed) ++vm.counters.guest_table_writes;
-  if (changes) DropStale(vm, gpa, bytes.size());
+  if (shadowed) NoteTableStore(vm, gpa, bytes.size(), contents);
   return FaultOutcome::Resume();
 }
 
 FaultOutcome ReadPart(Vm& vm, AddressSpace space, Gpa gpa,
                       std::span<std::byte> out) ABSL_LOCKS_EXCLUDED(vm.lock) {
   VmLock held(vm);
-  Hva hva;
-  if (auto bad = FindHva(vm, space, gpa, Purpose::kRead, &hva)) return *bad;
+  GuestPlace place;
+  if (auto bad = FindPlace(vm, space, gpa, Purpose::kRead, &place)) return *bad;
   const GuestMemory::Section section(vm.memory);
-  return OutcomeOf(vm.memory.Read(section, hva, out), gpa);
+  return OutcomeOf(vm.memory.Read(section, place.hva, out), gpa);
 }
 
 // Calls part(gpa, offset, size) for each page of the range, until one does not
@@ -154,20 +204,21 @@ absl::StatusOr<GuestExchange> CompareExchangeGuest(Vm& vm, AddressSpace space,
         "gpa: 0x", absl::Hex(gpa.value()), " is not a multiple of ", size));
   }
   VmLock held(vm);
-  Hva hva;
-  if (auto bad = FindHva(vm, space, gpa, Purpose::kWrite, &hva)) {
+  GuestPlace place;
+  if (auto bad = FindPlace(vm, space, gpa, Purpose::kWrite, &place)) {
     return GuestExchange{.outcome = *bad};
   }
   const GuestMemory::Section section(vm.memory);
   GuestExchange result{.previous = expected};
   const TouchResult touched = vm.memory.CompareExchange(
-      section, hva, size, &result.previous, desired, &result.exchanged);
+      section, place.hva, size, &result.previous, desired, &result.exchanged);
   result.outcome = OutcomeOf(touched, gpa);
   if (!result.exchanged) return result;
+  place.slot->MarkDirty(ToGfn(gpa));
   ++vm.counters.guest_writes;
   if (IsShadowed(vm, ToGfn(gpa))) {
-    ++vm.counters.guest_table_writes;
-    if (expected != desired) DropStale(vm, gpa, size);
+    NoteTableStore(vm, gpa, size,
+                   expected == desired ? Contents::kSame : Contents::kChanged);
   }
   return result;
 }

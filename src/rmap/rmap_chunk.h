@@ -7,8 +7,7 @@
 //  2. heads[i] is the 4K rmap of gfn first_gfn + i; head_2m is the one of the
 //     whole 2 MiB, used only if the slot covers all of it.
 //  3. write_track, if there, counts for each gfn how many shadow pages track
-//  the
-//     guest table that lies in it; shadowed_tables counts those that shadow
+//     the guest table that lies in it; shadowed_tables counts those that shadow
 //     one, unsync ones included.
 //
 // Locking: the MMU lock; making a chunk needs none (SlotRmaps::EnsureChunk).

@@ -22,6 +22,11 @@ constexpr unsigned kVcpus = 3;
 constexpr uint64_t kPages = 48;
 // Shared by all vCPUs, so that their sptes meet in chains.
 constexpr Gfn kData{1024};
+// Tables of each vCPU, from kTables on; all of them are mapped, at their own
+// addresses, from kWindow on.
+constexpr Gfn kTables{16};
+constexpr uint64_t kTablesPerVcpu = 110;
+constexpr Gva kWindow{0x4000'0000};
 // The slot that comes and goes.
 constexpr SlotSpec kGuestSlot{.id = SlotId{7}, .base = Gfn(0x8000), .pages = 8};
 
@@ -62,9 +67,15 @@ class BusyVm : public ::testing::Test {
     extra_ = vm_.AddSlot(kGuestSlot);
     for (unsigned v = 0; v < kVcpus; ++v) {
       GuestTableBuilder& tables = vm_.UseTables(
-          vm_.AddVcpu(), {Gfn(16 + uint64_t{v} * 100), 100}, modes_[v]);
+          vm_.AddVcpu(), {kTables + v * kTablesPerVcpu, kTablesPerVcpu},
+          modes_[v]);
       for (uint64_t i = 0; i < kPages; ++i) {
         EXPECT_TRUE(tables.Map(At(i), Target(i), Level::k4K, kAll).ok());
+      }
+      for (uint64_t i = 0; i < kVcpus * kTablesPerVcpu; ++i) {
+        const Gpa table = ToGpa(kTables + i);
+        EXPECT_TRUE(
+            tables.Map(kWindow + table.value(), table, Level::k4K, kAll).ok());
       }
       tables.SetStore(&vm_.tracked());
       tables_.push_back(&tables);
@@ -78,6 +89,36 @@ class BusyVm : public ::testing::Test {
                          : ToGpa(kData + page % 16);
   }
 
+  // An entry for a page, of `v`'s own tables, and what it may become.
+  std::span<const std::byte> BytesOf(unsigned v, const uint64_t& gpte) const {
+    return std::as_bytes(std::span<const uint64_t, 1>(&gpte, 1))
+        .first(modes_[v] == GuestMode::kTwoLevel ? 4 : 8);
+  }
+  static uint64_t EntryFor(uint64_t page) {
+    return Target(page).value() | gpte::kPresent | kAll;
+  }
+  // The guest edits its table by itself, and flushes as a kernel would, or
+  // later.
+  void Edit(unsigned v, uint64_t page, Rng& rng) {
+    GuestVcpu& cpu = vm_.vcpu(v);
+    const uint64_t entry = entry_of_[v][page];
+    const uint64_t gpte = EntryFor(rng.Below(kPages));
+    const TouchResult stored = cpu.Touch(
+        kWindow + entry, Write(),
+        [&](Hpa hpa) { vm_.host().WritePhysical(hpa, BytesOf(v, gpte)); });
+    ASSERT_NE(stored.kind, TouchResult::Kind::kBroken) << stored;
+    switch (rng.Below(3)) {
+      case 0:
+        cpu.mmu().Invlpg(At(page));
+        break;
+      case 1:
+        ASSERT_TRUE(cpu.mmu().WriteCr3(cpu.mmu().registers().cr3).ok());
+        break;
+      default:
+        break;
+    }
+  }
+
   // What a guest does on one vCPU.
   void RunVcpu(unsigned v, int rounds) {
     Rng rng(v);
@@ -86,13 +127,13 @@ class BusyVm : public ::testing::Test {
       const uint64_t page = rng.Below(kPages);
       if (rng.Below(8) == 0) {
         // Remap a page by a tracked store, as a kernel would.
-        const Gpa entry = Gpa(entry_of_[v][page]);
-        const uint64_t gpte =
-            Target(rng.Below(kPages)).value() | gpte::kPresent | kAll;
-        cpu.mmu().GuestWrite(
-            entry, std::as_bytes(std::span<const uint64_t, 1>(&gpte, 1))
-                       .first(modes_[v] == GuestMode::kTwoLevel ? 4 : 8));
+        const uint64_t gpte = EntryFor(rng.Below(kPages));
+        cpu.mmu().GuestWrite(Gpa(entry_of_[v][page]), BytesOf(v, gpte));
         cpu.mmu().Invlpg(At(page));
+        continue;
+      }
+      if (rng.Below(6) == 0) {
+        Edit(v, page, rng);
         continue;
       }
       if (rng.Below(32) == 0) {
@@ -151,6 +192,13 @@ void BusyVm::RunEverything() {
       vm_.host().Retarget(range.begin,
                           Frame{static_cast<uint32_t>(6000 + rng.Below(500))});
       ASSERT_TRUE(vm_.mmu().InvalidateEnd(range).ok());
+      // A table stays, and cannot be read for a moment.
+      const HvaRange table{main_.hva + (kTables - main_.base +
+                                        rng.Below(kVcpus * kTablesPerVcpu)) *
+                                           kPageSize,
+                           kPageSize};
+      ASSERT_TRUE(vm_.mmu().InvalidateBegin(table).ok());
+      ASSERT_TRUE(vm_.mmu().InvalidateEnd(table).ok());
       vm_.mmu().Age(main_.hvas());
       std::this_thread::yield();
     }
@@ -167,10 +215,23 @@ void BusyVm::RunEverything() {
       std::this_thread::yield();
     }
   });
+  others.emplace_back([&] {  // dirty logging
+    std::vector<uint64_t> words(DirtyBitmapWords(main_.pages));
+    while (!done) {
+      ASSERT_TRUE(
+          vm_.mmu().SetSlotFlags(kNormal, main_.id, SlotFlags::kLogDirty).ok());
+      for (int i = 0; i < 3; ++i) {
+        ASSERT_TRUE(vm_.mmu().GetAndClearDirty(kNormal, main_.id, words).ok());
+        std::this_thread::yield();
+      }
+      ASSERT_TRUE(
+          vm_.mmu().SetSlotFlags(kNormal, main_.id, SlotFlags::kNone).ok());
+    }
+  });
   others.emplace_back([&] {  // invalidations
     Rng rng(200);
     while (!done) {
-      switch (rng.Below(4)) {
+      switch (rng.Below(5)) {
         case 0:
           vm_.mmu().BumpGeneration();
           break;
@@ -180,6 +241,11 @@ void BusyVm::RunEverything() {
         case 2:
           vm_.mmu().InvalidateAll(Strategy::kZapAll);
           break;
+        case 3: {  // from the least for 16 vCPUs to the capacity
+          const auto limit = static_cast<uint32_t>(76 + rng.Below(53));
+          ASSERT_TRUE(vm_.mmu().SetPageLimit(limit).ok());
+          break;
+        }
         default:
           vm_.mmu().InvalidateAll(Strategy::kObsoleteWalk);
       }
@@ -193,6 +259,8 @@ void BusyVm::RunEverything() {
   for (std::thread& thread : others) thread.join();
 
   EXPECT_GT(hits_.load(), 1000u) << "the guest got nowhere";
+  EXPECT_GT(vm_.mmu().GetStats().unsyncs, 0u);
+  EXPECT_GT(vm_.mmu().GetStats().syncs, 0u);
   EXPECT_EQ(vm_.Violations(), "");
 }
 

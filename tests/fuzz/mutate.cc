@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "tests/harness/choices.h"
 #include "tests/harness/op_text.h"
+#include "tests/harness/op_values.h"
 #include "tests/harness/simulator.h"
 
 // Of libFuzzer: mutates bytes.
@@ -95,7 +96,7 @@ class Mutator {
     } else if (dice < 5 && field == Field::kSize) {
       value = value == 4 ? 8 : 4;
     } else if (dice < 5 && field == Field::kHas) {
-      value = 0xff ^ uint64_t { 1 } << choices_.Below(8);
+      value = kAllFeatures ^ uint64_t { 1 } << choices_.Below(kFeatureBits);
     } else if (dice < 7) {
       value += choices_.Of({1, 2, 8, 0x1000, 0x20'0000}) *
                choices_.Of({1, ~uint64_t{0}});

@@ -246,8 +246,13 @@ std::string AccessCheck::Settle(const Case& c, Bits bits) {
       return Say("set A or D in the entry at ", update.entry,
                  ", which a notifier has in progress");
     }
-    world_->NoteEntryBits(c.space, update.entry,
-                          bits == Bits::kAll ? update.bits : set);
+    const uint64_t taken = bits == Bits::kAll ? update.bits : set;
+    world_->NoteEntryBits(c.space, update.entry, taken);
+    // What a store left there may have come by another gfn.
+    const bool by_walk = bits != Bits::kSome || !c.write();
+    if (taken != 0 && by_walk) {
+      world_->NoteDirty(c.space, ToGfn(update.entry));
+    }
   }
   return "";
 }

@@ -79,7 +79,7 @@ class AccessCheck {
   // The world changes in the middle of an access: Pause before, Resume after.
   // What A and D bits the first half has set are taken over; the second half
   // must come to what the oracle says now.
-  std::string Pause(const Case& c) { return Settle(c, Bits::kSome); }
+  std::string Pause(const Case& c) { return Settle(c, Bits::kSoFar); }
   void Resume(Case* c);
   // For touch and store; the store itself comes after this.
   std::string CheckTouch(const Case& c, const OpResult& result,
@@ -116,8 +116,9 @@ class AccessCheck {
   std::string CheckMemoryFault(const Case& c,
                                const FaultOutcome& outcome) const;
   std::string CheckEmulate(const Case& c, const FaultOutcome& outcome) const;
-  // Takes over the A and D bits that the op set.
-  enum class Bits : uint8_t { kAll, kSome };
+  // Takes over the A and D bits that the op set: all that it had to, or those
+  // that are there now, before or after what the access itself may store.
+  enum class Bits : uint8_t { kAll, kSoFar, kSome };
   std::string Settle(const Case& c, Bits bits);
 
   struct Flushed {

@@ -61,6 +61,7 @@ struct OpResult {
   bool from_tlb = false;        // the CPU made no walk for it
   uint32_t faults = 0;          // that a touch took
   std::optional<Gpa> gpa;       // translate
+  std::vector<uint64_t> dirty;  // dirty.get: the words
   bool exchanged = false;       // cmpxchg
   uint64_t previous = 0;        // cmpxchg
   std::vector<std::byte> data;  // read

@@ -26,11 +26,15 @@ bool GuestMemory::RemoveSlot(AddressSpace space, SlotId id) {
          }) != 0;
 }
 
-SlotSpec* GuestMemory::MutableSlot(AddressSpace space, SlotId id) {
-  for (SlotSpec& slot : slots_) {
+const SlotSpec* GuestMemory::FindSlot(AddressSpace space, SlotId id) const {
+  for (const SlotSpec& slot : slots_) {
     if (slot.space == space && slot.id == id) return &slot;
   }
   return nullptr;
+}
+
+SlotSpec* GuestMemory::MutableSlot(AddressSpace space, SlotId id) {
+  return const_cast<SlotSpec*>(FindSlot(space, id));
 }
 
 std::optional<SlotSpec> GuestMemory::SlotAt(AddressSpace space, Gfn gfn) const {

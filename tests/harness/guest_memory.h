@@ -39,8 +39,10 @@ class GuestMemory {
   void AddSlot(const SlotSpec& slot);
   // False if there is none.
   bool RemoveSlot(AddressSpace space, SlotId id);
-  // The slot of that id, to change its base or flags; nullptr if none.
+  // The slot of that id; the first to change its base or flags. nullptr if
+  // none.
   SlotSpec* MutableSlot(AddressSpace space, SlotId id);
+  const SlotSpec* FindSlot(AddressSpace space, SlotId id) const;
   const std::vector<SlotSpec>& slots() const { return slots_; }
   std::optional<SlotSpec> SlotAt(AddressSpace space, Gfn gfn) const;
   // Where the host has the byte at `gpa`; nullopt where no slot is.

@@ -25,7 +25,10 @@ bool IsHostStore(OpKind kind) {
 }  // namespace
 
 Interpreter::Interpreter(const VmShape& vm, Backend* backend)
-    : backend_(backend), world_(vm), access_check_(&world_, backend) {}
+    : backend_(backend),
+      world_(vm),
+      access_check_(&world_, backend),
+      page_limit_(vm.tables) {}
 
 // ---- Running ----
 
@@ -102,6 +105,8 @@ std::string Interpreter::CheckResult(const Op& op, const Before& before,
     case OpKind::kSlotMove:
     case OpKind::kSlotFlags:
       return CheckSlotOp(op, result);
+    case OpKind::kDirtyGet:
+      return CheckDirtyGet(op, result);
     case OpKind::kPte:
     case OpKind::kWrite:
     case OpKind::kCmpxchg:
@@ -117,6 +122,8 @@ std::string Interpreter::CheckResult(const Op& op, const Before& before,
     case OpKind::kReclaim:
     case OpKind::kInvalidate:
       return CheckInvalidation(op, before, result);
+    case OpKind::kLimit:
+      return CheckLimit(op, result);
     case OpKind::kAllocFail:
       return "";
     default:
@@ -167,6 +174,9 @@ std::string Interpreter::CheckState(const Op& op, const OpResult& result) {
   }
   const std::optional<Picture> picture = NewPicture();
   std::string wrong;
+  if (picture && picture->pages > page_limit_) {
+    return Say(picture->pages, " shadow pages, the limit is ", page_limit_);
+  }
   if (picture) wrong = state_check_.CheckPicture(*picture);
   if (wrong.empty()) {
     wrong = CheckTlbs(op, result, picture ? &*picture : nullptr);

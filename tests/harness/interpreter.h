@@ -9,7 +9,8 @@
 //  1. The backend's audit is clean.
 //  2. The op came to what it had to: access_check.h, store_check.h,
 //     slot_rules.h.
-//  3. TLBs of CPUs in the guest, and leaf sptes, are sound: state_check.h.
+//  3. TLBs of CPUs in the guest, and leaf sptes, are sound: state_check.h. No
+//     more shadow pages are in use than the page limit allows.
 //  4. The memory that the op may have changed holds what it should; at the end
 //     of the stream all memory does.
 //
@@ -74,12 +75,19 @@ class Interpreter {
   std::string CheckResult(const Op& op, const Before& before,
                           const OpResult& result);
   std::string CheckSlotOp(const Op& op, const OpResult& result);
+  std::string CheckDirtyGet(const Op& op, const OpResult& result);
   std::string CheckVcpuOp(const Op& op, const Before& before,
                           const OpResult& result);
   std::string CheckRegisters(const Op& op, const OpResult& result);
   std::string CheckFeatures(const Op& op, const OpResult& result);
+  std::string CheckPageFlushed(const Op& op);
+  std::string CheckInvpcid(const Op& op, const OpResult& result);
   std::string CheckFlushed(const Op& op) const;
+  void NoteFlushedAll(VcpuModel& vcpu);
+  void NoteInvpcid(VcpuModel& vcpu, InvpcidType type,
+                   const InvpcidDescriptor& descriptor);
   std::string CheckVcpuCreate(const Op& op, const OpResult& result);
+  std::string CheckTouch(const Before& before, const OpResult& result);
   std::string CheckStore(const Op& op, const Before& before,
                          const OpResult& result);
   std::string CheckEmulated(const Op& op, AddressSpace space,
@@ -89,6 +97,7 @@ class Interpreter {
                        const OpResult& result);
   std::string CheckInvalidation(const Op& op, const Before& before,
                                 const OpResult& result);
+  std::string CheckLimit(const Op& op, const OpResult& result);
   void NoteHostStore(const Op& op);
   std::string CheckStatus(const std::vector<absl::StatusCode>& refusals,
                           const absl::Status& status) const;
@@ -118,6 +127,7 @@ class Interpreter {
   // What `repeat` or `meanwhile` says about the next op.
   std::optional<Op> about_next_;
   bool look_ = true;  // at the state, after the op under way
+  uint64_t page_limit_;
   // The access under way; another op may be run in the middle of it.
   AccessCheck::Case* under_way_ = nullptr;
   bool interrupted_ = false;  // the op under way was
@@ -125,6 +135,7 @@ class Interpreter {
   std::vector<uint64_t> seen_;  // counters and versions at the last picture
   std::optional<FaultOutcome> last_outcome_;
   absl::Status last_status_;
+  uint64_t last_dirty_ = 0;  // pages that the last dirty.get reported
 };
 
 // What went wrong, and after which op (counted from 0; the number of ops if it

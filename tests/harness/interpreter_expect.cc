@@ -39,7 +39,13 @@ constexpr uint64_t Stats::*kStats[] = {&Stats::shadow_pages,
                                        &Stats::guest_table_writes,
                                        &Stats::fault_retries,
                                        &Stats::root_switches,
-                                       &Stats::root_cache_hits};
+                                       &Stats::root_cache_hits,
+                                       &Stats::unsync_pages,
+                                       &Stats::unsyncs,
+                                       &Stats::syncs,
+                                       &Stats::page_limit,
+                                       &Stats::pages_flooded,
+                                       &Stats::sptes_prefetched};
 
 // In the order of the words of Field::kWhy; 0 is "any".
 bool IsWhy(const FaultOutcome& outcome, uint64_t why) {
@@ -74,6 +80,10 @@ std::string Interpreter::Expect(const Op& op) {
       const size_t leaves = backend_->Look().leaves.size();
       return leaves == op.Get(Field::kCount) ? "" : Say("there are ", leaves);
     }
+    case OpKind::kExpectDirty:
+      return last_dirty_ == op.Get(Field::kCount)
+                 ? ""
+                 : Say("it reported ", last_dirty_);
     default:
       return ExpectStat(op);
   }

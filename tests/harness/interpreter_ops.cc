@@ -1,6 +1,7 @@
 // The part of the interpreter that knows what each family of ops must come to.
 
 #include <algorithm>
+#include <bit>
 #include <span>
 #include <utility>
 
@@ -43,6 +44,32 @@ std::string Interpreter::CheckSlotOp(const Op& op, const OpResult& result) {
   return wrong;
 }
 
+// Every page with a store that must be reported is; nothing beyond the slot is;
+// and what was reported is cleared.
+std::string Interpreter::CheckDirtyGet(const Op& op, const OpResult& result) {
+  const std::string wrong = CheckStatus(
+      SlotRefusals(op, world_.memory(), world_.vm().bits), result.status);
+  if (!wrong.empty() || !result.status.ok()) return wrong;
+  const AddressSpace space = SlotSpaceOf(op);
+  const SlotId id = SlotIdOf(op);
+  for (const uint64_t page : world_.TakeDirty(space, id)) {
+    if ((result.dirty[page / 64] >> page % 64 & 1) == 0) {
+      return Say("does not report page ", page, ", which was written");
+    }
+  }
+  const uint64_t pages = world_.memory().FindSlot(space, id)->pages;
+  if (pages % 64 != 0 && result.dirty.back() >> pages % 64 != 0) {
+    return Say("reports a page beyond the ", pages, " that there are");
+  }
+  const OpResult again = backend_->Apply(op);
+  if (again.dirty != std::vector<uint64_t>(result.dirty.size())) {
+    return "left a page marked";
+  }
+  last_dirty_ = 0;
+  for (const uint64_t word : result.dirty) last_dirty_ += std::popcount(word);
+  return "";
+}
+
 // ---- vCPUs ----
 
 std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
@@ -63,7 +90,7 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
     case OpKind::kFeatures:
       return CheckFeatures(op, result);
     case OpKind::kSpace:
-      if (vcpu->space != SpaceOf(op)) vcpu->Flush(world_.taint().now());
+      if (vcpu->space != SpaceOf(op)) NoteFlushedAll(*vcpu);
       vcpu->space = SpaceOf(op);
       return "";
     case OpKind::kEnter:
@@ -71,7 +98,7 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
                  ? ""
                  : access_check_.CheckEnter(*VcpuOf(op), result, allocations_);
     case OpKind::kTouch:
-      return access_check_.CheckTouch(*before.access, result, allocations_);
+      return CheckTouch(before, result);
     case OpKind::kStore:
       return CheckStore(op, before, result);
     case OpKind::kTranslate:
@@ -80,14 +107,21 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
     case OpKind::kVcpuCmpxchg:
       return CheckEmulated(op, vcpu->space, result);
     case OpKind::kInvlpg:
-      break;
+      return CheckPageFlushed(op);
+    case OpKind::kInvpcid:
+      return CheckInvpcid(op, result);
     default:
       return "";
   }
-  const Gva gva = GvaOf(op, vcpu->registers);
+}
+
+// What is cached of the op's address is gone, under the vCPU's current tables.
+std::string Interpreter::CheckPageFlushed(const Op& op) {
+  VcpuModel& vcpu = *VcpuModelOf(op);
+  const Gva gva = GvaOf(op, vcpu.registers);
   access_check_.NoteInvlpg(*VcpuOf(op), gva);
-  vcpu->flushed_page[gva.value() >> kPageShift] = world_.taint().now();
-  NoteRoot(*vcpu);
+  vcpu.flushes.NotePage(PcidOf(vcpu.registers), gva, world_.taint().now());
+  NoteRoot(vcpu);
   if (!backend_->InGuest(*VcpuOf(op))) return "";
   for (const TlbEntry& entry : backend_->Tlb(*VcpuOf(op))) {
     if (gva - entry.gva < BytesPerEntry(entry.level)) {
@@ -95,6 +129,55 @@ std::string Interpreter::CheckVcpuOp(const Op& op, const Before& before,
     }
   }
   return "";
+}
+
+void Interpreter::NoteFlushedAll(VcpuModel& vcpu) {
+  vcpu.flushes.NoteAll(world_.taint().now());
+}
+
+void Interpreter::NoteInvpcid(VcpuModel& vcpu, InvpcidType type,
+                              const InvpcidDescriptor& descriptor) {
+  const Taint::Time now = world_.taint().now();
+  switch (type) {
+    case InvpcidType::kAddress:
+      vcpu.flushes.NotePage(descriptor.pcid, descriptor.gva, now);
+      break;
+    case InvpcidType::kContext:
+      vcpu.flushes.NotePcid(descriptor.pcid, now);
+      break;
+    case InvpcidType::kAllWithGlobal:
+    case InvpcidType::kAll:
+      NoteFlushedAll(vcpu);
+      break;
+  }
+}
+
+// Of another PCID nothing need be flushed: it is in no CPU's TLB, since a CPU
+// that walks shadow tables has no PCIDs.
+std::string Interpreter::CheckInvpcid(const Op& op, const OpResult& result) {
+  VcpuModel& vcpu = *VcpuModelOf(op);
+  const InvpcidDescriptor descriptor = DescriptorOf(op);
+  std::vector<absl::StatusCode> refusals;
+  switch (InvpcidEnds(vcpu.registers, vcpu.features,
+                      op.Get(Field::kInvpcidType), descriptor)) {
+    case InvpcidEnd::kDone:
+      break;
+    case InvpcidEnd::kUndefinedOpcode:
+      refusals.push_back(absl::StatusCode::kFailedPrecondition);
+      break;
+    case InvpcidEnd::kProtection:
+      refusals.push_back(absl::StatusCode::kInvalidArgument);
+      break;
+  }
+  std::string wrong = CheckStatus(refusals, result.status);
+  if (!wrong.empty() || !result.status.ok()) return wrong;
+  const InvpcidType type = InvpcidTypeOf(op);
+  NoteInvpcid(vcpu, type, descriptor);
+  const bool one =
+      type == InvpcidType::kAddress || type == InvpcidType::kContext;
+  if (one && descriptor.pcid != PcidOf(vcpu.registers)) return "";
+  return type == InvpcidType::kAddress ? CheckPageFlushed(op)
+                                       : CheckFlushed(op);
 }
 
 std::string Interpreter::CheckVcpuCreate(const Op& op, const OpResult& result) {
@@ -107,7 +190,7 @@ std::string Interpreter::CheckVcpuCreate(const Op& op, const OpResult& result) {
   std::string wrong = CheckStatus(refusals, result.status);
   if (!wrong.empty() || !result.status.ok()) return wrong;
   vcpu->exists = true;
-  vcpu->Flush(world_.taint().now());
+  NoteFlushedAll(*vcpu);
   return "";
 }
 
@@ -115,7 +198,7 @@ std::string Interpreter::CheckRegisters(const Op& op, const OpResult& result) {
   VcpuModel& vcpu = *VcpuModelOf(op);
   PagingRegisters registers = vcpu.registers;
   if (op.kind() == OpKind::kCr3) {
-    registers.cr3 = op.Get(Field::kCr3);
+    registers.cr3 = Cr3After(registers, op.Get(Field::kCr3));
   } else {
     registers = RegistersOf(op);
   }
@@ -129,9 +212,16 @@ std::string Interpreter::CheckRegisters(const Op& op, const OpResult& result) {
   if (!pdptes.ok()) refusals.push_back(pdptes.status().code());
   std::string wrong = CheckStatus(refusals, result.status);
   if (!wrong.empty() || !result.status.ok()) return wrong;
+  const bool flushes = op.kind() != OpKind::kCr3 ||
+                       Cr3WriteFlushes(vcpu.registers, op.Get(Field::kCr3));
   vcpu.registers = registers;
   vcpu.pdptes = *pdptes;
-  vcpu.Flush(world_.taint().now());
+  if (!flushes) return "";
+  if (op.kind() == OpKind::kCr3) {
+    vcpu.flushes.NotePcid(PcidOf(registers), world_.taint().now());
+  } else {
+    NoteFlushedAll(vcpu);
+  }
   return CheckFlushed(op);
 }
 
@@ -145,7 +235,7 @@ std::string Interpreter::CheckFeatures(const Op& op, const OpResult& result) {
   std::string wrong = CheckStatus(refusals, result.status);
   if (!wrong.empty() || !result.status.ok()) return wrong;
   vcpu.features = features;
-  vcpu.Flush(world_.taint().now());
+  NoteFlushedAll(vcpu);
   return CheckFlushed(op);
 }
 
@@ -159,10 +249,22 @@ std::string Interpreter::CheckFlushed(const Op& op) const {
 
 // ---- Stores ----
 
+// An access for writing that went through is a store, whatever it stored.
+std::string Interpreter::CheckTouch(const Before& before,
+                                    const OpResult& result) {
+  const AccessCheck::Case& c = *before.access;
+  const std::string wrong = access_check_.CheckTouch(c, result, allocations_);
+  if (wrong.empty() && c.write() && result.hpa &&
+      AccessCheck::MustAgree(c, result)) {
+    world_.NoteDirty(c.space, ToGfn(*c.truth.page));
+  }
+  return wrong;
+}
+
 std::string Interpreter::CheckStore(const Op& op, const Before& before,
                                     const OpResult& result) {
   const AccessCheck::Case& c = *before.access;
-  std::string wrong = access_check_.CheckTouch(c, result, allocations_);
+  std::string wrong = CheckTouch(before, result);
   if (!wrong.empty()) return wrong;
   const std::vector<std::byte> bytes = BytesOf(op);
   if (result.stored) {
@@ -250,6 +352,19 @@ std::string Interpreter::CheckAge(const Op& op, const Before& before,
                           .Set(Field::kHost, op.Get(Field::kHost))
                           .Set(Field::kPages, op.Get(Field::kPages)));
   return again.young ? "left an A bit set" : "";
+}
+
+std::string Interpreter::CheckLimit(const Op& op, const OpResult& result) {
+  const uint64_t limit = op.Get(Field::kPages);
+  std::vector<absl::StatusCode> refusals;
+  if (limit < kStreamMinTables || limit > world_.vm().tables) {
+    refusals = {absl::StatusCode::kInvalidArgument};
+  }
+  std::string wrong = CheckStatus(refusals, result.status);
+  if (!wrong.empty()) return wrong;
+  if (result.status.ok()) page_limit_ = limit;
+  const uint64_t now = backend_->GetStats().page_limit;
+  return now == page_limit_ ? "" : Say("the limit is ", now);
 }
 
 std::string Interpreter::CheckInvalidation(const Op& op, const Before& before,

@@ -24,10 +24,12 @@ bool MayHappenMeanwhile(OpKind kind) {
     case OpKind::kBump:
     case OpKind::kReclaim:
     case OpKind::kInvalidate:
+    case OpKind::kLimit:
     case OpKind::kNotifyBegin:
     case OpKind::kNotifyEnd:
     case OpKind::kAge:
     case OpKind::kTestAge:
+    case OpKind::kDirtyGet:
       return true;
     default:
       return IsHostChange(kind);

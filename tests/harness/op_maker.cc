@@ -15,7 +15,7 @@ void OpMaker::Note(const Op& op) {
   if (op.kind() == OpKind::kRegs) RegsOf(vcpu) = op;
   if (op.kind() == OpKind::kVcpuCreate) RegsOf(vcpu) = Op(OpKind::kRegs);
   if (op.kind() == OpKind::kCr3) {
-    RegsOf(vcpu).Set(Field::kCr3, op.Get(Field::kCr3));
+    RegsOf(vcpu).Set(Field::kCr3, op.Get(Field::kCr3) & ~cr3::kNoFlush);
   }
 }
 
@@ -55,6 +55,7 @@ Op OpMaker::Make(OpKind kind) {
     case OpKind::kSlotDelete:
     case OpKind::kSlotMove:
     case OpKind::kSlotFlags:
+    case OpKind::kDirtyGet:
       return MakeSlotOp(kind);
     case OpKind::kPte:
     case OpKind::kWrite:
@@ -67,6 +68,13 @@ Op OpMaker::Make(OpKind kind) {
       return op.Set(Field::kBudget, choices_.Of({1, 1, 2, 4, 100}));
     case OpKind::kInvalidate:
       return op.Set(Field::kStrategy, choices_.Below(2));
+    case OpKind::kLimit: {
+      const uint64_t tables = scene_.vm().tables;
+      return op.Set(Field::kPages,
+                    choices_.Of({kStreamMinTables, kStreamMinTables, tables,
+                                 tables, (kStreamMinTables + tables) / 2,
+                                 kStreamMinTables - 1, tables + 1}));
+    }
     case OpKind::kAllocFail:
       return op.Set(Field::kN, choices_.Of({1, 1, 2, 3}));
     case OpKind::kBump:
@@ -106,7 +114,7 @@ Op OpMaker::MakeSlotOp(OpKind kind) {
            choices_.Percent(50) ? slot.Get(Field::kGfn) : scene_.AnyGfn());
   }
   if (kind == OpKind::kSlotFlags) {
-    op.Set(Field::kFlags, choices_.Of({0, 0, 0, 1, 2, 3}));
+    op.Set(Field::kFlags, choices_.Of({0, 0, 0, 1, 2, 2, 2, 3}));
   }
   return op;
 }
@@ -138,6 +146,39 @@ Op OpMaker::MakeRegsRaw(Op op) {
   return op;
 }
 
+Op OpMaker::MakeCr3(Op op) {
+  Op& regs = RegsOf(op.Get(Field::kVcpu));
+  if (choices_.Percent(35)) {
+    op.Set(Field::kCr3, regs.Get(Field::kCr3));
+  } else {
+    op.Set(Field::kCr3, scene_.AnyRoot(regs.Get(Field::kMode) % mode::kModes));
+  }
+  const bool pcids = regs.Get(Field::kPcide) % 2 != 0;
+  if (pcids && choices_.Percent(80)) {
+    op.Set(Field::kCr3, (op.Get(Field::kCr3) & ~cr3::kPcid) | scene_.AnyPcid());
+  }
+  if (choices_.Percent(pcids ? 60 : 2)) {
+    op.Set(Field::kCr3, op.Get(Field::kCr3) | cr3::kNoFlush);
+  }
+  return op;
+}
+
+Op OpMaker::MakeInvpcid(Op op) {
+  const Op& regs = RegsOf(op.Get(Field::kVcpu));
+  const bool pcids = regs.Get(Field::kPcide) % 2 != 0;
+  op.Set(Field::kInvpcidType, choices_.Of({0, 0, 0, 0, 1, 1, 2, 3}));
+  if (choices_.Percent(2)) op.Set(Field::kInvpcidType, choices_.Of({4, 5}));
+  if (choices_.Percent(pcids ? 95 : 5)) {
+    op.Set(Field::kPcid, choices_.Percent(50)
+                             ? regs.Get(Field::kCr3) & cr3::kPcid
+                             : scene_.AnyPcid());
+  }
+  if (choices_.Percent(2)) {
+    op.Set(Field::kPcid, op.Get(Field::kPcid) | choices_.Of({0x1000, 1 << 20}));
+  }
+  return op;
+}
+
 // Mostly an entry of a table, as a guest edits its tables.
 Op OpMaker::MakeGuestStore(Op op) {
   const bool small = ModeOf(op.Get(Field::kVcpu)) == mode::k32Bit;
@@ -162,13 +203,14 @@ Op OpMaker::MakeVcpuOp(Op op) {
     case OpKind::kRegsRaw:
       return MakeRegsRaw(std::move(op));
     case OpKind::kCr3:
-      return op.Set(Field::kCr3, choices_.Percent(35)
-                                     ? RegsOf(vcpu).Get(Field::kCr3)
-                                     : scene_.AnyRoot(ModeOf(vcpu)));
+      return MakeCr3(std::move(op));
+    case OpKind::kInvpcid:
+      return MakeInvpcid(std::move(op));
     case OpKind::kFeatures:
-      op.Set(Field::kHas, 0xff);
+      op.Set(Field::kHas, kAllFeatures);
       if (choices_.Percent(40)) {
-        op.Set(Field::kHas, 0xff ^ uint64_t{1} << choices_.Below(8));
+        op.Set(Field::kHas,
+               kAllFeatures ^ uint64_t{1} << choices_.Below(kFeatureBits));
       }
       return op;
     case OpKind::kVcpuCreate:

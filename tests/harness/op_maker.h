@@ -35,6 +35,8 @@ class OpMaker {
   Op MakeHostOp(Op op);
   Op MakeRegs(uint64_t vcpu);
   Op MakeRegsRaw(Op op);
+  Op MakeCr3(Op op);
+  Op MakeInvpcid(Op op);
   Op MakeGuestStore(Op op);
   // An entry or several, or a part of one, for a table of `kind`.
   std::vector<uint8_t> SomeBytes(TableKind kind);

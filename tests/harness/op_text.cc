@@ -103,10 +103,11 @@ struct VmNumber {
   uint32_t VmShape::*member;
 };
 constexpr VmNumber kVmNumbers[] = {
-    {"vcpus", &VmShape::vcpus},   {"frames", &VmShape::frames},
-    {"tables", &VmShape::tables}, {"largest", &VmShape::largest},
-    {"bits", &VmShape::bits},     {"roots", &VmShape::roots},
-    {"unsync", &VmShape::unsync}};
+    {"vcpus", &VmShape::vcpus},      {"frames", &VmShape::frames},
+    {"tables", &VmShape::tables},    {"largest", &VmShape::largest},
+    {"bits", &VmShape::bits},        {"roots", &VmShape::roots},
+    {"unsync", &VmShape::unsync},    {"flood", &VmShape::flood},
+    {"prefetch", &VmShape::prefetch}};
 
 class Parser {
  public:

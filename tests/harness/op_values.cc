@@ -66,7 +66,7 @@ PagingRegisters RegistersOf(const Op& op) {
   registers.cr0 = set(Field::kWp, cr0::kWp);
   registers.cr4 = set(Field::kSmep, cr4::kSmep) |
                   set(Field::kSmap, cr4::kSmap) | set(Field::kPke, cr4::kPke) |
-                  set(Field::kPse, cr4::kPse);
+                  set(Field::kPse, cr4::kPse) | set(Field::kPcide, cr4::kPcide);
   registers.efer = set(Field::kNxe, efer::kNxe);
   if (mode != mode::kOff) registers.cr0 |= cr0::kPe | cr0::kPg;
   if (mode != mode::kOff && mode != mode::k32Bit) {
@@ -90,7 +90,17 @@ CpuFeatures FeaturesOf(const Op& op) {
   features.smap = (has & 0x20) != 0;
   features.protection_keys = (has & 0x40) != 0;
   features.five_levels = (has & 0x80) != 0;
+  features.pcid = (has & 0x100) != 0;
+  features.invpcid = (has & 0x200) != 0;
   return features;
+}
+
+InvpcidType InvpcidTypeOf(const Op& op) {
+  return static_cast<InvpcidType>(op.Get(Field::kInvpcidType));
+}
+
+InvpcidDescriptor DescriptorOf(const Op& op) {
+  return {.pcid = op.Get(Field::kPcid), .gva = Gva(op.Get(Field::kGva))};
 }
 
 Gva GvaOf(const Op& op, const PagingRegisters& registers) {

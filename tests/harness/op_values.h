@@ -37,6 +37,12 @@ SlotSpec SlotOf(const Op& op);
 std::optional<uint32_t> VcpuOf(const Op& op);
 PagingRegisters RegistersOf(const Op& op);
 CpuFeatures FeaturesOf(const Op& op);
+// `has` of `features`: a bit for each, all of them set.
+inline constexpr uint64_t kFeatureBits = 10;
+inline constexpr uint64_t kAllFeatures = (uint64_t{1} << kFeatureBits) - 1;
+// Any number: unknown types, too.
+InvpcidType InvpcidTypeOf(const Op& op);
+InvpcidDescriptor DescriptorOf(const Op& op);
 // Of a table's entry that `pte`, `host.pte` or `store` writes: 4 or 8.
 uint32_t EntrySizeOf(const Op& op);
 // As the CPU cuts it to 32 bits outside long mode, and rounds it for `store`.

@@ -1,8 +1,10 @@
 #include "tests/harness/ops.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
+#include "shadowmmu/mmu.h"
 #include "src/base/check.h"
 
 namespace shadowmmu::testing {
@@ -15,6 +17,8 @@ constexpr Words kSpaceWords[] = {"0", "1"};
 constexpr Words kFlagWords[] = {"none", "ro", "log", "ro+log"};
 constexpr Words kModeWords[] = {"off", "long", "32bit", "pae", "la57"};
 constexpr Words kTypeWords[] = {"r", "w", "x"};
+// In the order of InvpcidType.
+constexpr Words kInvpcidWords[] = {"address", "context", "all+global", "all"};
 // User, supervisor, implicit supervisor.
 constexpr Words kPrivilegeWords[] = {"u", "s", "i"};
 constexpr Words kStrategyWords[] = {"zap_all", "obsolete_walk"};
@@ -52,7 +56,10 @@ constexpr Words kStatWords[] = {"shadow_pages",
                                 "root_cache_hits",
                                 "unsync_pages",
                                 "unsyncs",
-                                "syncs"};
+                                "syncs",
+                                "page_limit",
+                                "pages_flooded",
+                                "sptes_prefetched"};
 constexpr Words kHostCallWords[] = {"resolve", "allocation"};
 
 constexpr uint64_t kNoLimit = ~uint64_t{0};
@@ -105,9 +112,12 @@ constexpr FieldInfo kFieldTable[] = {
     {"smap", Style::kDecimal, {}, 0},
     {"pke", Style::kDecimal, {}, 0},
     {"pse", Style::kDecimal, {}, 1},
+    {"pcide", Style::kDecimal, {}, 0},
     {"ac", Style::kDecimal, {}, 0},
     {"pkru", Style::kHex, {}, 0},
     {"has", Style::kHex, {}, 0},
+    {"type", Style::kWords, kInvpcidWords, 0},
+    {"pcid", Style::kHex, {}, 0},
 };
 static_assert(std::size(kFieldTable) == kFields);
 
@@ -122,11 +132,12 @@ constexpr OpShape kOpTable[] = {
     {"slot.delete", {F::kId, F::kSpace}, 1, false},
     {"slot.move", {F::kId, F::kGfn, F::kSpace}, 2, false},
     {"slot.flags", {F::kId, F::kFlags, F::kSpace}, 2, false},
+    {"dirty.get", {F::kId, F::kSpace}, 1, false},
     {"vcpu.create", {F::kVcpu}, 1, false},
     {"vcpu.destroy", {F::kVcpu}, 1, false},
     {"regs",
      {F::kVcpu, F::kMode, F::kCr3, F::kNxe, F::kWp, F::kSmep, F::kSmap, F::kPke,
-      F::kPse},
+      F::kPse, F::kPcide},
      2,
      false},
     {"regs.raw", {F::kVcpu, F::kCr0, F::kCr3, F::kCr4, F::kEfer}, 5, false},
@@ -148,6 +159,7 @@ constexpr OpShape kOpTable[] = {
      2,
      false},
     {"invlpg", {F::kVcpu, F::kGva}, 2, false},
+    {"invpcid", {F::kVcpu, F::kInvpcidType, F::kPcid, F::kGva}, 2, false},
     {"evict", {F::kVcpu}, 1, false},
     {"pte", {F::kTable, F::kIndex, F::kValue, F::kSpace, F::kSize}, 3, false},
     {"write", {F::kGpa, F::kSpace}, 1, true},
@@ -169,6 +181,7 @@ constexpr OpShape kOpTable[] = {
     {"bump", {F::kTimes}, 0, false},
     {"reclaim", {F::kBudget}, 1, false},
     {"invalidate", {F::kStrategy}, 0, false},
+    {"limit", {F::kPages}, 1, false},
     {"meanwhile", {F::kAt, F::kN}, 0, false},
     {"repeat",
      {F::kTimes, F::kGva, F::kGpa, F::kIndex, F::kValue, F::kHost},
@@ -180,6 +193,7 @@ constexpr OpShape kOpTable[] = {
     {"expect.status", {F::kCode}, 1, false},
     {"expect.rmap", {F::kGfn, F::kCount, F::kLevel, F::kSpace}, 2, false},
     {"expect.leaves", {F::kCount}, 1, false},
+    {"expect.dirty", {F::kCount}, 1, false},
     {"expect.stat", {F::kStat, F::kMin, F::kMax}, 1, false},
 };
 static_assert(std::size(kOpTable) == kOpKinds);
@@ -240,6 +254,9 @@ VmShape ClampVm(VmShape vm) {
   vm.bits = std::clamp(vm.bits, 36u, 52u);
   vm.roots = std::min(vm.roots, 3u);
   vm.unsync = std::min(vm.unsync, 1u);
+  vm.flood = std::min(vm.flood, 255u);
+  vm.prefetch = std::bit_floor(std::min(vm.prefetch, kMaxPrefetch));
+  if (vm.prefetch == 1) vm.prefetch = 0;
   return vm;
 }
 

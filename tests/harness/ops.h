@@ -30,6 +30,7 @@ enum class OpKind : uint8_t {
   kSlotDelete,
   kSlotMove,
   kSlotFlags,
+  kDirtyGet,
   // vCPUs.
   kVcpuCreate,
   kVcpuDestroy,
@@ -45,6 +46,7 @@ enum class OpKind : uint8_t {
   kStore,
   kTranslate,
   kInvlpg,
+  kInvpcid,
   kEvict,
   // Emulated stores and reads.
   kPte,
@@ -69,6 +71,7 @@ enum class OpKind : uint8_t {
   kBump,
   kReclaim,
   kInvalidate,
+  kLimit,
   // When the next op is done, and how often.
   kMeanwhile,
   kRepeat,
@@ -79,9 +82,10 @@ enum class OpKind : uint8_t {
   kExpectStatus,
   kExpectRmap,
   kExpectLeaves,
+  kExpectDirty,
   kExpectStat,
 };
-inline constexpr size_t kOpKinds = 47;
+inline constexpr size_t kOpKinds = 51;
 
 // A named argument of an op.
 enum class Field : uint8_t {
@@ -131,11 +135,14 @@ enum class Field : uint8_t {
   kSmap,
   kPke,
   kPse,
+  kPcide,
   kAc,
   kPkru,
   kHas,
+  kInvpcidType,
+  kPcid,
 };
-inline constexpr size_t kFields = 49;
+inline constexpr size_t kFields = 52;
 
 // What the words of the word-valued fields stand for; any other number is
 // legal too, and means what the enum of the public header makes of it.
@@ -154,7 +161,7 @@ struct FieldInfo {
 };
 const FieldInfo& InfoOf(Field field);
 
-inline constexpr size_t kMaxFields = 9;
+inline constexpr size_t kMaxFields = 10;
 
 // An op's name and its fields: the first `required` must be written, the rest
 // may be left out.
@@ -202,13 +209,17 @@ struct VmShape {
   uint32_t bits = 40;    // MmuConfig::guest_physical_bits
   uint32_t roots = 3;    // MmuConfig::previous_roots
   uint32_t unsync = 1;   // MmuConfig::unsync
+  uint32_t flood = 3;    // MmuConfig::write_flooding
+  // MmuConfig::prefetch. Off, so that each page has its own fault.
+  uint32_t prefetch = 0;
   friend bool operator==(const VmShape&, const VmShape&) = default;
 };
 
 // The bounds of a VM: small enough to make thousands a second.
 inline constexpr uint32_t kStreamMaxVcpus = 4;
 inline constexpr uint32_t kStreamMaxFrames = 2048;
-inline constexpr uint32_t kStreamMinTables = 28;
+// The least that MmuConfig accepts for so many vCPUs.
+inline constexpr uint32_t kStreamMinTables = 12 + 4 * kStreamMaxVcpus;
 inline constexpr uint32_t kStreamMaxTables = 512;
 inline constexpr size_t kStreamMaxOps = size_t{1} << 20;
 // At most this many bytes in one op: what GuestWrite takes.

@@ -19,6 +19,9 @@ bool CombinationAccepted(const PagingRegisters& registers) {
   // it. APM 14.6.1, 14.6.2.
   const bool active = Any(efer, manual::kEferLme) && Any(cr0, manual::kCr0Pg);
   if (Any(efer, manual::kEferLma) != active) return false;
+  // SDM 2.5, 4.10.1: PCIDs in IA-32e mode only; MOV to CR0 does not leave it,
+  // nor MOV to CR4 set PCIDE outside.
+  if (!active && Any(cr4, manual::kCr4Pcide)) return false;
   return !active || Any(cr4, manual::kCr4Pae);
 }
 
@@ -26,8 +29,8 @@ bool CombinationAccepted(const PagingRegisters& registers) {
 bool FeaturesAccepted(const PagingRegisters& registers,
                       const CpuFeatures& features) {
   // Never offered (registers.h).
-  uint64_t reserved = manual::kCr4Pcide | manual::kCr4Pks | manual::kCr4Cet |
-                      manual::kCr4LamSup;
+  uint64_t reserved = manual::kCr4Pks | manual::kCr4Cet | manual::kCr4LamSup;
+  if (!features.pcid) reserved |= manual::kCr4Pcide;
   if (!features.page_size_extensions) reserved |= manual::kCr4Pse;
   if (!features.five_levels) reserved |= manual::kCr4La57;
   if (!features.smep) reserved |= manual::kCr4Smep;
@@ -58,10 +61,52 @@ bool CpuAccepts(const PagingRegisters& registers, const CpuFeatures& features,
     return false;
   }
   // SDM 2.5, table 4-12: in IA-32e mode bits 63 to MAXPHYADDR of CR3 are
-  // reserved (bits 62:61 too, without LAM; bit 63, without PCIDs). Elsewhere it
-  // has 32 bits: what stands above them is nothing. APM 3.1.2, 5.3.2.
+  // reserved (bits 62:61 too, without LAM; bit 63 is never in the register).
+  // Elsewhere it has 32 bits: what stands above them is nothing.
+  // APM 3.1.2, 5.3.2.
   return !Any(registers.efer, manual::kEferLma) ||
          registers.cr3 >> physical_bits == 0;
+}
+
+// SDM 4.5, table 4-12: bits 11:0 of CR3.
+uint64_t PcidOf(const PagingRegisters& registers) {
+  return Any(registers.cr4, manual::kCr4Pcide)
+             ? registers.cr3 & manual::kCr3Pcid
+             : 0;
+}
+
+// SDM vol. 2, MOV (control registers): with PCIDE bit 63 of the operand is no
+// part of the new value; without, it is reserved.
+uint64_t Cr3After(const PagingRegisters& before, uint64_t operand) {
+  return Any(before.cr4, manual::kCr4Pcide) ? operand & ~manual::kCr3NoFlush
+                                            : operand;
+}
+
+bool Cr3WriteFlushes(const PagingRegisters& before, uint64_t operand) {
+  return !Any(before.cr4, manual::kCr4Pcide) ||
+         !Any(operand, manual::kCr3NoFlush);
+}
+
+InvpcidEnd InvpcidEnds(const PagingRegisters& registers,
+                       const CpuFeatures& features, uint64_t type,
+                       const InvpcidDescriptor& descriptor) {
+  if (!features.invpcid) return InvpcidEnd::kUndefinedOpcode;
+  if (type > 3 || descriptor.pcid >> 12 != 0) return InvpcidEnd::kProtection;
+  if (type < 2 && descriptor.pcid != 0 &&
+      !Any(registers.cr4, manual::kCr4Pcide)) {
+    return InvpcidEnd::kProtection;
+  }
+  if (type != 0) return InvpcidEnd::kDone;
+  // SDM vol. 1, 3.3.7.1: bits from 47, or 56, on are equal. Outside IA-32e mode
+  // an address has 32 bits.
+  const PagingMode mode = PagingModeOf(registers);
+  if (mode != PagingMode::kFourLevels && mode != PagingMode::kFiveLevels) {
+    return InvpcidEnd::kDone;
+  }
+  const unsigned top = mode == PagingMode::kFiveLevels ? 56 : 47;
+  const uint64_t high = descriptor.gva.value() >> top;
+  return high == 0 || high == ~uint64_t{0} >> top ? InvpcidEnd::kDone
+                                                  : InvpcidEnd::kProtection;
 }
 
 // SDM 4.4.1, table 4-8: bits 2:1, 8:5 and 63:MAXPHYADDR are reserved in a PDPTE

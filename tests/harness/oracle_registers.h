@@ -30,6 +30,8 @@ inline constexpr uint64_t kCr0Wp = 0x1'0000;
 inline constexpr uint64_t kCr0Nw = 0x2000'0000;
 inline constexpr uint64_t kCr0Cd = 0x4000'0000;
 inline constexpr uint64_t kCr0Pg = 0x8000'0000;
+inline constexpr uint64_t kCr3Pcid = 0xfff;
+inline constexpr uint64_t kCr3NoFlush = 0x8000'0000'0000'0000;
 inline constexpr uint64_t kCr4Pse = 0x10;
 inline constexpr uint64_t kCr4Pae = 0x20;
 inline constexpr uint64_t kCr4Pge = 0x80;
@@ -61,6 +63,20 @@ bool PaePaging(const PagingRegisters& registers);
 // registers? Else it raises #GP(0).
 bool CpuAccepts(const PagingRegisters& registers, const CpuFeatures& features,
                 unsigned physical_bits);
+
+// ---- PCIDs (SDM 4.10.1, 4.10.4.1) ----
+
+// The current one.
+uint64_t PcidOf(const PagingRegisters& registers);
+// What CR3 holds after MOV to CR3 of `operand`, if it is accepted.
+uint64_t Cr3After(const PagingRegisters& before, uint64_t operand);
+// Does that MOV to CR3 flush what is cached of the PCID that it makes current?
+bool Cr3WriteFlushes(const PagingRegisters& before, uint64_t operand);
+// How INVPCID ends (SDM vol. 2).
+enum class InvpcidEnd : uint8_t { kDone, kUndefinedOpcode, kProtection };
+InvpcidEnd InvpcidEnds(const PagingRegisters& registers,
+                       const CpuFeatures& features, uint64_t type,
+                       const InvpcidDescriptor& descriptor);
 
 // Does it accept these PDPTEs?
 bool PdptesAccepted(const Pdptes& pdptes, unsigned physical_bits);

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "tests/harness/op_values.h"
+
 namespace shadowmmu::testing {
 
 void Repairs::Note(const Op& op) {
@@ -30,7 +32,7 @@ void Repairs::Note(const Op& op) {
       return;
     case OpKind::kFeatures:
       due_.push_back(op);
-      due_.back().Set(Field::kHas, 0xff);
+      due_.back().Set(Field::kHas, kAllFeatures);
       return;
     case OpKind::kSpace:
       due_.push_back(op);

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "shadowmmu/registers.h"
 #include "tests/harness/guest_tables.h"
 
 namespace shadowmmu::testing {
@@ -42,18 +43,21 @@ void Scene::ChooseVm() {
   vm_.bits = static_cast<uint32_t>(choices_.Of({36, 40, 40, 46, 52}));
   vm_.roots = static_cast<uint32_t>(choices_.Of({3, 3, 3, 2, 1, 0}));
   vm_.unsync = static_cast<uint32_t>(choices_.Of({1, 1, 1, 1, 0}));
+  vm_.flood = static_cast<uint32_t>(choices_.Of({3, 3, 2, 1, 0, 0}));
+  vm_.prefetch = static_cast<uint32_t>(choices_.Of({0, 0, 0, 0, 8, 8, 64}));
 }
 
 void Scene::AddSlot(uint64_t id, uint64_t space, uint64_t gfn, uint64_t pages,
                     uint64_t host) {
-  slots_.push_back(
-      Op(OpKind::kSlotCreate)
-          .Set(Field::kId, id)
-          .Set(Field::kGfn, gfn)
-          .Set(Field::kPages, pages)
-          .Set(Field::kHost, host)
-          .Set(Field::kSpace, space)
-          .Set(Field::kFlags, choices_.Percent(6) ? choices_.Below(4) : 0));
+  const uint64_t dice = choices_.Below(100);
+  const uint64_t flags = dice < 6 ? choices_.Below(4) : dice < 18 ? 2 : 0;
+  slots_.push_back(Op(OpKind::kSlotCreate)
+                       .Set(Field::kId, id)
+                       .Set(Field::kGfn, gfn)
+                       .Set(Field::kPages, pages)
+                       .Set(Field::kHost, host)
+                       .Set(Field::kSpace, space)
+                       .Set(Field::kFlags, flags));
   edges_.insert(edges_.end(), {gfn, gfn + pages - 1, gfn + pages});
 }
 
@@ -279,14 +283,26 @@ Op Scene::AnyRegs(uint64_t vcpu) {
   op.Set(Field::kSmep, choices_.Percent(28) ? 1 : 0);
   op.Set(Field::kSmap, choices_.Percent(25) ? 1 : 0);
   op.Set(Field::kPke, choices_.Percent(28) ? 1 : 0);
-  return op.Set(Field::kPse, choices_.Percent(80) ? 1 : 0);
+  op.Set(Field::kPse, choices_.Percent(80) ? 1 : 0);
+  const bool pcids = mode == mode::kLong || mode == mode::kLa57;
+  if (choices_.Percent(pcids ? 45 : 1)) {
+    op.Set(Field::kPcide, 1);
+    op.Set(Field::kCr3, (op.Get(Field::kCr3) & ~cr3::kPcid) | AnyPcid());
+  }
+  return op;
 }
 
+// Few, so that they come again.
+uint64_t Scene::AnyPcid() { return choices_.Of({0, 1, 1, 2, 2, 0xfff}); }
+
 Op Scene::Turned(Op regs) {
-  constexpr Field kBits[] = {Field::kWp,   Field::kWp,  Field::kSmep,
-                             Field::kSmap, Field::kPke, Field::kNxe,
-                             Field::kPse};
-  const Field field = kBits[choices_.Below(std::size(kBits))];
+  constexpr Field kBits[] = {Field::kWp,   Field::kWp,   Field::kSmep,
+                             Field::kSmap, Field::kPke,  Field::kNxe,
+                             Field::kPse,  Field::kPcide};
+  Field field = kBits[choices_.Below(std::size(kBits))];
+  const uint64_t mode = regs.Get(Field::kMode) % mode::kModes;
+  const bool pcids = mode == mode::kLong || mode == mode::kLa57;
+  if (field == Field::kPcide && !pcids) field = Field::kWp;
   return regs.Set(field, regs.Get(field) % 2 ^ 1);
 }
 

@@ -87,6 +87,7 @@ class Scene {
   uint64_t AnySmallEntry(TableKind kind);
   // For CR3, in `mode`.
   uint64_t AnyRoot(uint64_t mode);
+  uint64_t AnyPcid();
   // A PKRU; mostly one that denies nothing.
   uint64_t AnyPkru();
   // Two aligned runs of 2 MiB with memory at the same places in them, and where

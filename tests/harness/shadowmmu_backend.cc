@@ -56,6 +56,8 @@ ShadowmmuBackend::ShadowmmuBackend(const VmShape& vm)
   config.guest_physical_bits = vm.bits;
   config.previous_roots = vm.roots;
   config.unsync = vm.unsync != 0;
+  config.write_flooding = vm.flood;
+  config.prefetch = vm.prefetch;
   config.largest_page = LevelFromInt(vm.largest);
   absl::StatusOr<std::unique_ptr<Mmu>> mmu = Mmu::Create(config);
   SMMU_CHECK(mmu.ok()) << mmu.status().ToString();
@@ -101,6 +103,7 @@ OpResult ShadowmmuBackend::Apply(const Op& op) {
     case OpKind::kSlotDelete:
     case OpKind::kSlotMove:
     case OpKind::kSlotFlags:
+    case OpKind::kDirtyGet:
       return ApplySlot(op);
     case OpKind::kVcpuCreate:
     case OpKind::kVcpuDestroy:
@@ -115,6 +118,7 @@ OpResult ShadowmmuBackend::Apply(const Op& op) {
     case OpKind::kStore:
     case OpKind::kTranslate:
     case OpKind::kInvlpg:
+    case OpKind::kInvpcid:
     case OpKind::kEvict:
     case OpKind::kVcpuWrite:
     case OpKind::kVcpuCmpxchg:
@@ -141,6 +145,7 @@ OpResult ShadowmmuBackend::Apply(const Op& op) {
     case OpKind::kBump:
     case OpKind::kReclaim:
     case OpKind::kInvalidate:
+    case OpKind::kLimit:
       return ApplyInvalidate(op);
     case OpKind::kMeanwhile:
     case OpKind::kRepeat:
@@ -149,6 +154,7 @@ OpResult ShadowmmuBackend::Apply(const Op& op) {
     case OpKind::kExpectStatus:
     case OpKind::kExpectRmap:
     case OpKind::kExpectLeaves:
+    case OpKind::kExpectDirty:
     case OpKind::kExpectStat:
       break;
   }
@@ -165,6 +171,13 @@ OpResult ShadowmmuBackend::ApplySlot(const Op& op) {
       return WithStatus(mmu_->DeleteSlot(space, id));
     case OpKind::kSlotMove:
       return WithStatus(mmu_->MoveSlot(space, id, Gfn(op.Get(Field::kGfn))));
+    case OpKind::kDirtyGet: {
+      const std::optional<SlotSpec> slot = mmu_->FindSlot(space, id);
+      std::vector<uint64_t> words(DirtyBitmapWords(slot ? slot->pages : 1));
+      OpResult result = WithStatus(mmu_->GetAndClearDirty(space, id, words));
+      result.dirty = std::move(words);
+      return result;
+    }
     default:
       return WithStatus(mmu_->SetSlotFlags(space, id, FlagsOf(op)));
   }
@@ -253,6 +266,10 @@ OpResult ShadowmmuBackend::ApplyGuest(const Op& op, StreamVcpu& vcpu) {
     case OpKind::kInvlpg:
       return outside([&](VcpuMmu& mmu, OpResult& /*result*/) {
         mmu.Invlpg(GvaOf(op, mmu.registers()));
+      });
+    case OpKind::kInvpcid:
+      return outside([&](VcpuMmu& mmu, OpResult& result) {
+        result.status = mmu.Invpcid(InvpcidTypeOf(op), DescriptorOf(op));
       });
     case OpKind::kEvict:
       vcpu.cpu().EvictAll();
@@ -382,6 +399,10 @@ OpResult ShadowmmuBackend::ApplyInvalidate(const Op& op) {
   if (op.kind() == OpKind::kInvalidate) mmu_->InvalidateAll(StrategyOf(op));
   if (op.kind() == OpKind::kReclaim) {
     result.reclaim = mmu_->ReclaimObsolete(op.Get(Field::kBudget));
+  }
+  if (op.kind() == OpKind::kLimit) {
+    result.status = mmu_->SetPageLimit(static_cast<uint32_t>(
+        std::min<uint64_t>(op.Get(Field::kPages), UINT32_MAX)));
   }
   return result;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "shadowmmu/registers.h"
 #include "tests/harness/guest_tables.h"
 
 namespace shadowmmu::testing {
@@ -29,13 +30,14 @@ Op Pte(uint64_t table, uint64_t index, uint64_t target) {
 }  // namespace
 
 std::vector<Op> Shapes::Any() {
-  const uint64_t dice = choices_.Below(14);
+  const uint64_t dice = choices_.Below(18);
+  if (dice >= 16) return PcidSwitches();
   if (dice < 4) return DirectChild();
   if (dice < 6) return WriteProtectGame();
   if (dice < 7) return ModeTour();
   if (dice < 9) return TwoParents();
   if (dice < 13) return EditedTable();
-  return StalePdpte();
+  return dice < 14 ? StalePdpte() : DirtyLog();
 }
 
 // ---- Paths ----
@@ -303,7 +305,9 @@ std::vector<Op> Shapes::EditedTable() {
     ops.push_back(RegsFor(path).Set(Field::kVcpu, other));
   }
   const auto touch = [&] {
-    ops.push_back(with_vcpu(Touch(path, choices_.Below(2), choices_.Below(2))));
+    const uint64_t type = choices_.Below(2);
+    const uint64_t privilege = choices_.Below(2);
+    ops.push_back(with_vcpu(Touch(path, type, privilege)));
   };
   touch();
   const uint64_t rounds = 1 + choices_.Below(4);
@@ -333,6 +337,52 @@ std::vector<Op> Shapes::EditedTable() {
     touch();
     if (choices_.Percent(50)) touch();
   }
+  return ops;
+}
+
+std::vector<Op> Shapes::DirtyLog() {
+  std::vector<Op> ops;
+  Path path = AnyPath();
+  Lay(&path, AnyPagedMode(), &ops);
+  const uint64_t page = choices_.Of(scene_.data());
+  // The guest's page may be a large one.
+  const uint64_t entry = page << kPageShift | kEntry;
+  if (choices_.Percent(30)) {
+    ops.push_back(PteAs(path.directory, path.directory_index,
+                        (entry & ~uint64_t{0x1f'f000}) | gpte::kPageSize));
+    path.gva += (page & 511) << kPageShift;
+    path.gva -= path.mode == mode::k32Bit ? path.table_index << 13
+                                          : path.table_index << kPageShift;
+  } else {
+    ops.push_back(PteAs(path.table, path.table_index, entry));
+  }
+  ops.push_back(RegsFor(path));
+  const auto flags = [&](uint64_t value) {
+    // The first slot, which holds the tables and most of the data.
+    ops.push_back(
+        Op(OpKind::kSlotFlags).Set(Field::kId, 0).Set(Field::kFlags, value));
+  };
+  if (choices_.Percent(60)) ops.push_back(Touch(path, kWrite, kUserMode));
+  if (choices_.Percent(60)) {
+    ops.push_back(Op(OpKind::kEnter).Set(Field::kVcpu, path.vcpu));
+  }
+  flags(2);
+  const uint64_t count = 2 + choices_.Below(5);
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t dice = choices_.Below(10);
+    if (dice < 4) {
+      ops.push_back(Op(OpKind::kDirtyGet).Set(Field::kId, 0));
+    } else if (dice < 9) {
+      ops.push_back(Touch(path, choices_.Of({kRead, kWrite, kWrite}), 0));
+    } else {
+      ops.push_back(Op(OpKind::kWrite)
+                        .Set(Field::kGpa, page << kPageShift)
+                        .SetBytes({0xa5, 0x5a}));
+    }
+  }
+  ops.push_back(Op(OpKind::kDirtyGet).Set(Field::kId, 0));
+  if (choices_.Percent(70)) flags(0);
+  ops.push_back(Touch(path, kWrite, kUserMode));
   return ops;
 }
 
@@ -378,6 +428,60 @@ std::vector<Op> Shapes::StalePdpte() {
   }
   ops.push_back(Touch(path, kRead, kUserMode));
   return ops;
+}
+
+std::vector<Op> Shapes::PcidSwitches() {
+  std::vector<Op> ops;
+  Path path = AnyPath();
+  Lay(&path, choices_.Percent(75) ? mode::kLong : mode::kLa57, &ops);
+  ops.push_back(Pte(path.table, path.table_index, choices_.Of(scene_.data())));
+  uint64_t other = path.cr3;
+  if (path.mode == mode::kLong) {
+    const uint64_t root = choices_.Of(scene_.tables(4));
+    other = root << kPageShift;
+    if (choices_.Percent(60)) ops.push_back(Pte(root, 0, path.upper));
+  }
+  const std::vector<uint64_t> contexts = {path.cr3 | 1, other | 2};
+  ops.push_back(
+      RegsFor(path).Set(Field::kPcide, 1).Set(Field::kCr3, contexts[0]));
+  ops.push_back(Touch(path, kWrite, kUserMode));
+  const uint64_t steps = 3 + choices_.Below(6);
+  for (uint64_t i = 0; i < steps; ++i) {
+    ops.push_back(PcidStep(path, choices_.Of(contexts)));
+    const uint64_t type = choices_.Of({kRead, kWrite});
+    if (choices_.Percent(75)) ops.push_back(Touch(path, type, kUserMode));
+  }
+  return ops;
+}
+
+// A switch to `context`, a change of the page's entry, or a flush.
+Op Shapes::PcidStep(const Path& path, uint64_t context) {
+  const uint64_t dice = choices_.Below(10);
+  if (dice < 4) {
+    const uint64_t keeps = choices_.Percent(75) ? cr3::kNoFlush : 0;
+    return Op(OpKind::kCr3)
+        .Set(Field::kVcpu, path.vcpu)
+        .Set(Field::kCr3, context | keeps);
+  }
+  if (dice < 7) {
+    const Op pte =
+        Pte(path.table, path.table_index, choices_.Of(scene_.data()));
+    if (choices_.Percent(50)) return pte;
+    return Op(OpKind::kHostPte)
+        .Set(Field::kHost, scene_.HostOf(path.table))
+        .Set(Field::kIndex, pte.Get(Field::kIndex))
+        .Set(Field::kValue, pte.Get(Field::kValue));
+  }
+  if (dice < 8) {
+    return Op(OpKind::kInvlpg)
+        .Set(Field::kVcpu, path.vcpu)
+        .Set(Field::kGva, path.gva);
+  }
+  return Op(OpKind::kInvpcid)
+      .Set(Field::kVcpu, path.vcpu)
+      .Set(Field::kInvpcidType, choices_.Of({0, 0, 0, 1, 1, 2, 3}))
+      .Set(Field::kPcid, context & cr3::kPcid)
+      .Set(Field::kGva, path.gva);
 }
 
 }  // namespace shadowmmu::testing

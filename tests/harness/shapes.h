@@ -43,6 +43,14 @@ class Shapes {
   std::vector<Op> EditedTable();
   // A PDPTE changes in memory; what was loaded must hold until CR3 is.
   std::vector<Op> StalePdpte();
+  // Two contexts with PCIDs, of one table or of two that lead to the same page:
+  // switches that flush and that do not, changes of the page's entry, INVLPG
+  // and INVPCID in changing order.
+  std::vector<Op> PcidSwitches();
+  // A slot logs; its pages are written by the guest, by stores that are
+  // emulated, and by walks, with gets between them and mostly from inside the
+  // guest; then it logs no more.
+  std::vector<Op> DirtyLog();
 
  private:
   // Entries that lead a vCPU from a root to entry `index` of a directory.
@@ -72,6 +80,7 @@ class Shapes {
   // The path in `mode`: the entries down to the directory's, through `ops`.
   void Lay(Path* path, uint64_t mode, std::vector<Op>* ops);
   Op RegsFor(const Path& path);
+  Op PcidStep(const Path& path, uint64_t context);
   Op Touch(const Path& path, uint64_t type, uint64_t privilege);
   // A store of the guest into entry `table_index` of its page table, through
   // entry `window`.

@@ -21,27 +21,28 @@ struct Weight {
   uint32_t weight;
 };
 constexpr Weight kWeights[] = {
-    {OpKind::kTouch, 320},       {OpKind::kStore, 90},
-    {OpKind::kTranslate, 20},    {OpKind::kInvlpg, 25},
-    {OpKind::kEvict, 10},        {OpKind::kPte, 110},
-    {OpKind::kWrite, 35},        {OpKind::kCmpxchg, 25},
-    {OpKind::kVcpuWrite, 15},    {OpKind::kVcpuCmpxchg, 10},
-    {OpKind::kRead, 5},          {OpKind::kHostPte, 30},
-    {OpKind::kHostWrite, 8},     {OpKind::kNotifyBegin, 14},
-    {OpKind::kNotifyEnd, 3},     {OpKind::kHostUnmap, 8},
-    {OpKind::kHostMap, 8},       {OpKind::kHostRetarget, 20},
-    {OpKind::kHostReadonly, 8},  {OpKind::kAge, 12},
-    {OpKind::kTestAge, 4},       {OpKind::kBump, 14},
-    {OpKind::kReclaim, 24},      {OpKind::kInvalidate, 8},
-    {OpKind::kSlotCreate, 18},   {OpKind::kSlotDelete, 12},
-    {OpKind::kSlotMove, 6},      {OpKind::kSlotFlags, 8},
-    {OpKind::kVcpuCreate, 12},   {OpKind::kVcpuDestroy, 3},
-    {OpKind::kRegs, 36},         {OpKind::kRegsRaw, 4},
-    {OpKind::kCr3, 10},          {OpKind::kFeatures, 3},
-    {OpKind::kSpace, 8},         {OpKind::kEnter, 40},
-    {OpKind::kExit, 12},         {OpKind::kAllocFail, 4},
-    {OpKind::kMeanwhile, 16},    {OpKind::kRepeat, 6},
-    {OpKind::kNotifySequence, 2}};
+    {OpKind::kTouch, 320},      {OpKind::kStore, 90},
+    {OpKind::kTranslate, 20},   {OpKind::kInvlpg, 25},
+    {OpKind::kEvict, 10},       {OpKind::kPte, 110},
+    {OpKind::kWrite, 35},       {OpKind::kCmpxchg, 25},
+    {OpKind::kVcpuWrite, 15},   {OpKind::kVcpuCmpxchg, 10},
+    {OpKind::kRead, 5},         {OpKind::kHostPte, 30},
+    {OpKind::kHostWrite, 8},    {OpKind::kNotifyBegin, 14},
+    {OpKind::kNotifyEnd, 3},    {OpKind::kHostUnmap, 8},
+    {OpKind::kHostMap, 8},      {OpKind::kHostRetarget, 20},
+    {OpKind::kHostReadonly, 8}, {OpKind::kAge, 12},
+    {OpKind::kTestAge, 4},      {OpKind::kBump, 14},
+    {OpKind::kReclaim, 24},     {OpKind::kInvalidate, 8},
+    {OpKind::kSlotCreate, 18},  {OpKind::kSlotDelete, 12},
+    {OpKind::kSlotMove, 6},     {OpKind::kSlotFlags, 12},
+    {OpKind::kVcpuCreate, 12},  {OpKind::kVcpuDestroy, 3},
+    {OpKind::kRegs, 36},        {OpKind::kRegsRaw, 4},
+    {OpKind::kCr3, 10},         {OpKind::kFeatures, 3},
+    {OpKind::kSpace, 8},        {OpKind::kEnter, 40},
+    {OpKind::kExit, 12},        {OpKind::kAllocFail, 4},
+    {OpKind::kMeanwhile, 16},   {OpKind::kRepeat, 6},
+    {OpKind::kInvpcid, 10},     {OpKind::kLimit, 8},
+    {OpKind::kDirtyGet, 12},    {OpKind::kNotifySequence, 2}};
 
 // Slots beyond this many pages take memory in proportion (host.h).
 constexpr uint64_t kMostPages = uint64_t{1} << 20;
@@ -139,7 +140,8 @@ void Maker::Add(Op op) {
 
 void Maker::TouchAfterInvlpg() {
   const Op& last = stream_.ops.back();
-  if (last.kind() != OpKind::kInvlpg || choices_.Percent(40)) return;
+  if (last.kind() != OpKind::kInvlpg && last.kind() != OpKind::kInvpcid) return;
+  if (choices_.Percent(40)) return;
   const uint64_t vcpu = last.Get(Field::kVcpu);
   const uint64_t gva = last.Get(Field::kGva);
   Op touch = maker_.Make(OpKind::kTouch);
@@ -150,9 +152,10 @@ void Maker::TouchAfterInvlpg() {
 void Maker::AddMeanwhile() {
   Add(maker_.Make(static_cast<OpKind>(choices_.Of(
       {ToInt(OpKind::kBump), ToInt(OpKind::kBump), ToInt(OpKind::kInvalidate),
-       ToInt(OpKind::kReclaim), ToInt(OpKind::kNotifyBegin),
-       ToInt(OpKind::kHostUnmap), ToInt(OpKind::kHostRetarget),
-       ToInt(OpKind::kHostReadonly), ToInt(OpKind::kAge)}))));
+       ToInt(OpKind::kReclaim), ToInt(OpKind::kLimit),
+       ToInt(OpKind::kNotifyBegin), ToInt(OpKind::kHostUnmap),
+       ToInt(OpKind::kHostRetarget), ToInt(OpKind::kHostReadonly),
+       ToInt(OpKind::kAge), ToInt(OpKind::kDirtyGet)}))));
   if (choices_.Percent(70)) Add(maker_.Make(OpKind::kTouch));
 }
 

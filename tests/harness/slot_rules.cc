@@ -63,6 +63,10 @@ std::vector<absl::StatusCode> SlotRefusals(const Op& op,
     codes.push_back(absl::StatusCode::kInvalidArgument);
     return codes;
   }
+  if (op.kind() == OpKind::kDirtyGet &&
+      !Has(slot->flags, SlotFlags::kLogDirty)) {
+    codes.push_back(absl::StatusCode::kFailedPrecondition);
+  }
   if (op.kind() == OpKind::kSlotFlags && UnknownFlags(FlagsOf(op))) {
     codes.push_back(absl::StatusCode::kInvalidArgument);
   }

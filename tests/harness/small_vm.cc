@@ -37,8 +37,12 @@ SmallVm::SmallVm(Options options)
   host_.SetLargestPage(options.largest);
   auto mmu = Mmu::Create({.host = &host_,
                           .table_capacity = options.table_capacity,
+                          .page_limit = options.page_limit,
                           .max_vcpus = options.max_vcpus,
-                          .previous_roots = options.previous_roots});
+                          .previous_roots = options.previous_roots,
+                          .unsync = options.unsync,
+                          .write_flooding = options.write_flooding,
+                          .prefetch = options.prefetch});
   SMMU_CHECK(mmu.ok()) << mmu.status().ToString();
   mmu_ = *std::move(mmu);
   tracked_ = std::make_unique<TrackedStore>(mmu_.get());

@@ -48,6 +48,10 @@ class SmallVm {
     uint32_t table_capacity = 512;
     uint32_t max_vcpus = 16;
     uint32_t previous_roots = kMaxPreviousRoots;
+    uint32_t page_limit = 0;
+    bool unsync = true;
+    uint32_t write_flooding = MmuConfig{}.write_flooding;
+    uint32_t prefetch = 0;       // each page by its own fault
     Level largest = Level::k4K;  // page of the host
   };
   SmallVm() : SmallVm(Options{}) {}

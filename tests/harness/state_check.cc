@@ -27,7 +27,7 @@ bool Contains(const std::vector<TlbEntry>& sorted, const TlbEntry& entry) {
 // Is nothing known of how the vCPU translates other than before?
 bool SameTranslations(const VcpuModel& a, const VcpuModel& b) {
   return a.cpu() == b.cpu() && a.space == b.space && a.entered == b.entered &&
-         a.flushed == b.flushed && a.flushed_page == b.flushed_page;
+         a.flushes == b.flushes;
 }
 
 // One that no right denies where the walk completes.

@@ -130,6 +130,12 @@ Level TestHost::LargestAround(Hva hva) const {
   return largest;
 }
 
+HostPage TestHost::PageOfMapping(Hva hva, const Mapping& mapping) const {
+  return {.pfn = ToPfn(mapping.frame),
+          .writable = mapping.protection == Protection::kReadWrite,
+          .largest = LargestAround(hva)};
+}
+
 absl::StatusOr<HostPage> TestHost::Resolve(Hva hva, AccessType type) {
   absl::StatusOr<HostPage> page;
   {
@@ -143,16 +149,22 @@ absl::StatusOr<HostPage> TestHost::Resolve(Hva hva, AccessType type) {
       page = absl::PermissionDeniedError(
           absl::StrCat("read-only at hva 0x", absl::Hex(hva.value())));
     } else {
-      page = HostPage{.pfn = ToPfn(mapping->frame),
-                      .writable = mapping->protection == Protection::kReadWrite,
-                      .largest = LargestAround(hva)};
+      page = PageOfMapping(hva, *mapping);
     }
   }
   if (resolve_hook_) resolve_hook_(hva, type);
   return page;
 }
 
+std::optional<HostPage> TestHost::TryResolve(Hva hva) {
+  const std::lock_guard lock(mutex_);
+  const Mapping* const mapping = Find(hva);
+  if (mapping == nullptr) return std::nullopt;
+  return PageOfMapping(hva, *mapping);
+}
+
 bool TestHost::TryRead(Hva hva, std::span<std::byte> out) {
+  if (read_hook_) read_hook_(hva);
   const std::lock_guard lock(mutex_);
   std::byte* const from = Reach(hva, AccessType::kRead, out.size());
   if (from == nullptr) return false;
@@ -299,6 +311,10 @@ uint64_t TestHost::refused_tries() const {
 
 void TestHost::SetResolveHook(std::function<void(Hva, AccessType)> hook) {
   resolve_hook_ = std::move(hook);
+}
+
+void TestHost::SetReadHook(std::function<void(Hva)> hook) {
+  read_hook_ = std::move(hook);
 }
 
 void TestHost::SetAllocateHook(std::function<void()> hook) {

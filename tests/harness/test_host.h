@@ -140,6 +140,8 @@ class TestHost : public Host, public PhysicalMemory {
   // lock held: the place to change the world in the middle of a fault. nullptr:
   // none. Set it while no other thread uses the host.
   void SetResolveHook(std::function<void(Hva, AccessType)> hook);
+  // The same for TryRead, before it reads; the library may hold its MMU lock.
+  void SetReadHook(std::function<void(Hva)> hook);
   // The same for AllocateZeroed, before it allocates.
   void SetAllocateHook(std::function<void()> hook);
   // What Format() answers; before the Mmu is made.
@@ -171,6 +173,7 @@ class TestHost : public Host, public PhysicalMemory {
     library_memory_.FreeLowPage(page);
   }
   absl::StatusOr<HostPage> Resolve(Hva hva, AccessType type) override;
+  std::optional<HostPage> TryResolve(Hva hva) override;
   bool TryRead(Hva hva, std::span<std::byte> out) override;
   bool TryWrite(Hva hva, std::span<const std::byte> bytes) override;
   ExchangeResult TryCompareExchange(Hva hva, unsigned size, uint64_t* expected,
@@ -193,11 +196,13 @@ class TestHost : public Host, public PhysicalMemory {
   std::byte* Reach(Hva hva, AccessType type, size_t bytes);
   bool IsUniform(Hva hva, Level level) const;
   Level LargestAround(Hva hva) const;
+  HostPage PageOfMapping(Hva hva, const Mapping& mapping) const;
 
   const Options options_;
   // The frames' memory; never changes.
   std::byte* const memory_;
   std::function<void(Hva, AccessType)> resolve_hook_;
+  std::function<void(Hva)> read_hook_;
   std::function<void()> allocate_hook_;
 
   LibraryMemory library_memory_;

@@ -72,9 +72,8 @@ bool World::MayBeStale(const VcpuModel& vcpu, Gva gva,
   const Gpa last = truth.entries.back();
   const Taint::Time stored = taint_.GuestStored(
       vcpu.space, {ToGfn(last), static_cast<unsigned>(PageOffset(last) / 8)});
-  const auto page = vcpu.flushed_page.find(gva.value() >> kPageShift);
-  if (stored <= vcpu.flushed || stored <= vcpu.entered ||
-      (page != vcpu.flushed_page.end() && stored <= page->second)) {
+  if (stored <= vcpu.flushes.Last(PcidOf(vcpu.registers), gva) ||
+      stored <= vcpu.entered) {
     return false;
   }
   const unsigned bytes =
@@ -151,6 +150,7 @@ void World::NoteSlot(const Op& op) {
   }
   if (op.kind() == OpKind::kSlotDelete) {
     SMMU_CHECK(memory_.RemoveSlot(space, SlotIdOf(op)));
+    dirty_.erase({space, SlotIdOf(op)});
     return;
   }
   SlotSpec* const slot = memory_.MutableSlot(space, SlotIdOf(op));
@@ -159,10 +159,25 @@ void World::NoteSlot(const Op& op) {
     slot->base = Gfn(op.Get(Field::kGfn));
     return;
   }
+  NoteFlags(slot, FlagsOf(op));
+}
+
+void World::NoteFlags(SlotSpec* slot, SlotFlags flags) {
   // A and D are not set in tables of a read-only slot. When it becomes writable
   // what was cached without them stays.
   if (Has(slot->flags, SlotFlags::kReadOnly)) TaintSlot(*slot);
-  slot->flags = FlagsOf(op);
+  slot->flags = flags;
+  if (!Has(flags, SlotFlags::kLogDirty)) dirty_.erase({slot->space, slot->id});
+}
+
+void World::NoteDirty(AddressSpace space, Gfn gfn) {
+  const std::optional<SlotSpec> slot = memory_.SlotAt(space, gfn);
+  if (!slot || !Has(slot->flags, SlotFlags::kLogDirty)) return;
+  dirty_[{space, slot->id}].insert(gfn - slot->base);
+}
+
+std::set<uint64_t> World::TakeDirty(AddressSpace space, SlotId id) {
+  return std::exchange(dirty_[{space, id}], {});
 }
 
 void World::TaintSlot(const SlotSpec& slot) {
@@ -237,6 +252,7 @@ void World::NoteGuestStore(AddressSpace space, Gpa gpa,
   const std::optional<Page> page = PageAt(space, ToGfn(gpa));
   SMMU_CHECK(page.has_value() && page->backing.has_value());
   Write(page->backing->frame, PageOffset(gpa), bytes);
+  if (!bytes.empty()) NoteDirty(space, ToGfn(gpa));
   NoteStoreTo(page->backing->frame, PageOffset(gpa), bytes.size(), ToGfn(gpa));
   if (by == By::kCpu && !bytes.empty()) {
     taint_.NoteGuestStore(ToGfn(gpa), WordsOf(PageOffset(gpa), bytes.size()));

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 #include <vector>
@@ -23,6 +24,7 @@
 #include "shadowmmu/address.h"
 #include "shadowmmu/memslot.h"
 #include "shadowmmu/registers.h"
+#include "tests/harness/guest_flushes.h"
 #include "tests/harness/guest_memory.h"
 #include "tests/harness/host_model.h"
 #include "tests/harness/ops.h"
@@ -39,14 +41,7 @@ struct VcpuModel {
   CpuFeatures features = {};
   AddressSpace space = AddressSpace::kNormal;
   Taint::Time entered = 0;  // Taint::invalidated() at its last entry
-  // When its guest last flushed: everything, or a page, by its number.
-  Taint::Time flushed = 0;
-  std::map<uint64_t, Taint::Time> flushed_page = {};
-
-  void Flush(Taint::Time now) {
-    flushed = now;
-    flushed_page.clear();
-  }
+  GuestFlushes flushes = {};
 
   OracleCpu cpu() const {
     return {.registers = registers, .pdptes = pdptes, .features = features};
@@ -130,6 +125,12 @@ class World {
                       std::span<const std::byte> bytes, By by);
   // The library set bits of a guest's entry that is backed.
   void NoteEntryBits(AddressSpace space, Gpa entry, uint64_t bits);
+  // A store went into the page, through a slot that may log. NoteGuestStore
+  // notes it by itself.
+  void NoteDirty(AddressSpace space, Gfn gfn);
+  // The pages of a slot, from 0, that were stored into since the last call, or
+  // since it began to log.
+  std::set<uint64_t> TakeDirty(AddressSpace space, SlotId id);
   // Everything is invalid.
   void NoteInvalidation();
 
@@ -139,6 +140,7 @@ class World {
   void NoteStoreTo(uint32_t frame, uint64_t offset, size_t bytes,
                    std::optional<Gfn> seen_through);
   void TaintSlot(const SlotSpec& slot);
+  void NoteFlags(SlotSpec* slot, SlotFlags flags);
 
   const VmShape vm_;
   HostModel host_;
@@ -146,6 +148,8 @@ class World {
   Oracle oracle_;
   Taint taint_;
   std::array<VcpuModel, kStreamMaxVcpus> vcpus_;
+  // By slot.
+  std::map<std::pair<AddressSpace, SlotId>, std::set<uint64_t>> dirty_;
   uint64_t layout_ = 0;
   uint64_t tables_ = 0;
   // When 4 bytes of a frame last changed, by offset / 4.

@@ -43,7 +43,7 @@ class ChecksTest : public ::testing::Test {
     Set(0x8001'0001, 0);
   }
   void Put(Gpa gpa, uint64_t value) {
-    world_.NoteGuestStore(kSpace, gpa, ToBytes(value));
+    world_.NoteGuestStore(kSpace, gpa, ToBytes(value), World::By::kLibrary);
   }
   uint64_t Get(Gpa gpa) {
     return world_.memory().Read64(kSpace, gpa).value_or(~uint64_t{0});

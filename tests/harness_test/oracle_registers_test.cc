@@ -32,6 +32,8 @@ TEST(OracleRegistersTest, TheBitsAreThoseOfThePublicHeader) {
   EXPECT_EQ(manual::kCr0Nw, cr0::kNw);
   EXPECT_EQ(manual::kCr0Cd, cr0::kCd);
   EXPECT_EQ(manual::kCr0Pg, cr0::kPg);
+  EXPECT_EQ(manual::kCr3Pcid, cr3::kPcid);
+  EXPECT_EQ(manual::kCr3NoFlush, cr3::kNoFlush);
   EXPECT_EQ(manual::kCr4Pse, cr4::kPse);
   EXPECT_EQ(manual::kCr4Pae, cr4::kPae);
   EXPECT_EQ(manual::kCr4Pge, cr4::kPge);
@@ -89,7 +91,13 @@ TEST(OracleRegistersTest, WhatACpuAccepts) {
       {"LMA alone", Turn(kPae, 0, 0, 0x400), false},
       {"LME and PG, no LMA", Turn(kPae, 0, 0, 0x100), false},
       {"long without PAE", Turn(kLong, 0, 0x20), false},
-      {"PCIDE", Turn(kLong, 0, 0x2'0000), false},
+      {"PCIDE", Turn(kLong, 0, 0x2'0000), true},
+      {"PCIDE, five levels", Turn(kLong, 0, 0x2'1000), true},
+      {"PCIDE, off", Turn(kOff, 0, 0x2'0000), false},
+      {"PCIDE, 32-bit", Turn(k32Bit, 0, 0x2'0000), false},
+      {"PCIDE, PAE", Turn(kPae, 0, 0x2'0000), false},
+      {"PCIDE, CR3 bit 63",
+       WithCr3(Turn(kLong, 0, 0x2'0000), uint64_t{1} << 63), false},
       {"PKS", Turn(kLong, 0, 0x100'0000), false},
       {"CET", Turn(kLong, 0x1'0000, 0x80'0000), false},
       {"LAM_SUP", Turn(kLong, 0, 0x1000'0000), false},
@@ -134,11 +142,66 @@ TEST(OracleRegistersTest, ABitWhoseFeatureIsNotThereIsRefused) {
                              features, 40));
     }
   }
-  // These two have no bit in a register.
+  // These three have no bit in a register.
   CpuFeatures features;
   features.pse36 = false;
   features.one_gib_pages = false;
+  features.invpcid = false;
   EXPECT_TRUE(CpuAccepts(Turn(kLong, 0, 0x70'1010, 0x800), features, 40));
+}
+
+constexpr PagingRegisters kPcids{
+    .cr0 = 0x8000'0001, .cr3 = 0x1234, .cr4 = 0x2'0020, .efer = 0x500};
+
+TEST(OracleRegistersTest, PcidsNeedTheirFeature) {
+  CpuFeatures features;
+  features.pcid = false;
+  EXPECT_TRUE(CpuAccepts(kPcids, CpuFeatures{}, 40));
+  EXPECT_FALSE(CpuAccepts(kPcids, features, 40));
+  EXPECT_TRUE(CpuAccepts(kLong, features, 40));
+}
+
+TEST(OracleRegistersTest, WhatMovToCr3DoesWithBit63) {
+  constexpr uint64_t kBit63 = uint64_t{1} << 63;
+  EXPECT_EQ(PcidOf(kPcids), 0x234u);
+  EXPECT_EQ(PcidOf(WithCr3(kLong, 0x1234)), 0u);
+  EXPECT_EQ(Cr3After(kPcids, kBit63 | 0x5001), 0x5001u);
+  EXPECT_EQ(Cr3After(kPcids, uint64_t{3} << 62), uint64_t{1} << 62);
+  EXPECT_EQ(Cr3After(kLong, kBit63 | 0x5000), kBit63 | 0x5000);
+  EXPECT_FALSE(Cr3WriteFlushes(kPcids, kBit63));
+  EXPECT_TRUE(Cr3WriteFlushes(kPcids, kBit63 - 1));
+  EXPECT_TRUE(Cr3WriteFlushes(kLong, kBit63));
+}
+
+TEST(OracleRegistersTest, HowInvpcidEnds) {
+  constexpr auto kDone = InvpcidEnd::kDone;
+  constexpr auto kGp = InvpcidEnd::kProtection;
+  const auto ends = [](const PagingRegisters& registers, uint64_t type,
+                       uint64_t pcid, uint64_t gva = 0) {
+    return InvpcidEnds(registers, CpuFeatures{}, type,
+                       {.pcid = pcid, .gva = Gva(gva)});
+  };
+  for (uint64_t type = 0; type < 4; ++type) {
+    EXPECT_EQ(ends(kPcids, type, 0xfff), kDone) << type;
+    EXPECT_EQ(ends(kPcids, type, 0x1000), kGp) << type;
+    EXPECT_EQ(ends(kPcids, type, uint64_t{1} << 63), kGp) << type;
+    EXPECT_EQ(ends(kLong, type, 1), type < 2 ? kGp : kDone) << type;
+    EXPECT_EQ(ends(kPae, type, 0), kDone) << type;
+    // Not canonical, which is asked of an address only.
+    const uint64_t gva = 0x8000'0000'0000;
+    EXPECT_EQ(ends(kPcids, type, 0, gva), type == 0 ? kGp : kDone) << type;
+    EXPECT_EQ(ends(Turn(kPcids, 0, 0x1000), type, 0, gva), kDone) << type;
+    EXPECT_EQ(ends(kPae, type, 0, gva), kDone) << type;
+  }
+  EXPECT_EQ(ends(kPcids, 4, 0), kGp);
+  EXPECT_EQ(ends(kPcids, uint64_t{1} << 32, 0), kGp);
+  EXPECT_EQ(ends(kPcids, 0, 0, 0x7fff'ffff'ffff), kDone);
+  EXPECT_EQ(ends(kPcids, 0, 0, 0xffff'8000'0000'0000), kDone);
+  EXPECT_EQ(ends(kPcids, 0, 0, 0xffff'7fff'ffff'ffff), kGp);
+  EXPECT_EQ(ends(Turn(kPcids, 0, 0x1000), 0, 0, uint64_t{1} << 56), kGp);
+  CpuFeatures features;
+  features.invpcid = false;
+  EXPECT_EQ(InvpcidEnds(kPcids, features, 4, {}), InvpcidEnd::kUndefinedOpcode);
 }
 
 TEST(OracleRegistersTest, ReservedBitsOfPdptes) {

@@ -1,5 +1,5 @@
 // Every invariant that the audit checks is broken on purpose, and seen: here
-// those of shadow pages as such (4 to 10, 12; 8 has nothing to check yet). The
+// those of shadow pages as such (4 to 10, 12, 13; 8 has its own file). The
 // counts, 11, have their own file.
 
 #include <gtest/gtest.h>
@@ -52,6 +52,24 @@ TEST_F(AuditBreakPages, Invariant4APaeRootThatLiesElsewhereIsReported) {
   });
 }
 
+TEST_F(AuditBreakPages, Invariant4TwoRootsOfOneKeyAreReported) {
+  vm_.ExpectReported(4, "vCPU 0 keeps two roots of one key", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    VcpuState& vcpu = *vm.vcpus[0];
+    SpinLockHolder held(&vcpu.roots_lock);
+    return Set(vcpu.previous[1],
+               PreviousRoot{.key = vcpu.root_key, .root = vcpu.root});
+  });
+}
+
+TEST_F(AuditBreakPages, Invariant4APcidOutsideLongModeIsReported) {
+  vm_.ExpectReported(4, "vCPU 2 keeps two roots of one key, or one that no CR3",
+                     [](Vm& vm) {
+                       vm.lock.AssertHeld();
+                       return Set(vm.vcpus[2]->root_key.pcid, Pcid{1});
+                     });
+}
+
 // ---- 5: lookups return what is there, and nothing else ----
 
 TEST_F(AuditBreakPages, Invariant5APageThatIsNotInTheHashIsReported) {
@@ -71,6 +89,39 @@ TEST_F(AuditBreakPages, Invariant5TwoPagesOfOneKeyAreReported) {
     const TableIndex b = PageOf(vm, B::kTableInLarge);
     return Set(vm.arena.Page(a).gfn, vm.arena.Page(b).gfn);
   });
+}
+
+// ---- 13: in a slot that logs, what is writable is small and marked ----
+
+TEST_F(AuditBreakPages, Invariant13AWritablePageThatIsNotMarkedIsReported) {
+  ASSERT_TRUE(
+      vm_.small()
+          .mmu()
+          .SetSlotFlags(AddressSpace::kNormal, SlotId{0}, SlotFlags::kLogDirty)
+          .ok());
+  ASSERT_TRUE(vm_.small().vcpu(0).Touch(B::kSingleGva, Write()).hit());
+  vm_.ExpectReported(13, "which is not marked dirty", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    DirtyBitmap& dirty = *SlotOf(vm, B::kSingle).dirty;
+    dirty.Take(B::kSingle.value() / DirtyBitmap::kPagesPerWord);
+    return Undo([&dirty] { dirty.Mark(B::kSingle.value()); });
+  });
+}
+
+TEST_F(AuditBreakPages, Invariant13ALargePageOfASlotThatLogsIsReported) {
+  auto dirty = DirtyBitmap::Create(vm_.small().host(), B::kLarge.pages);
+  ASSERT_TRUE(dirty.ok()) << dirty.status();
+  for (uint64_t i = 0; i < B::kLarge.pages; ++i) (*dirty)->Mark(i);
+  const auto log = [&](Vm& vm) {
+    vm.lock.AssertHeld();
+    // As if logging had begun, and nothing been split.
+    auto& place = const_cast<std::shared_ptr<DirtyBitmap>&>(
+        SlotOf(vm, B::kLarge.begin).dirty);
+    place = *dirty;
+    return Undo([&place] { place = nullptr; });
+  };
+  (*dirty)->Arm();
+  vm_.ExpectReported(13, " at 2M", log);
 }
 
 // ---- 6: the active list is in order of generation ----

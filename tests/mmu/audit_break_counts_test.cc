@@ -123,6 +123,26 @@ TEST_F(AuditBreakCounts, ATableThatIsTakenAndNotUsedIsReported) {
   });
 }
 
+TEST_F(AuditBreakCounts, MoreTablesThanThePageLimitAllowsAreReported) {
+  ExpectMiscounted(" tables in use, the page limit is ", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    const uint32_t limit = vm.arena.limit();
+    vm.arena.SetLimitForTesting(vm.arena.tables_in_use() - 1);
+    return Undo([&vm, limit] {
+      vm.lock.AssertHeld();
+      vm.arena.SetLimitForTesting(limit);
+    });
+  });
+}
+
+TEST_F(AuditBreakCounts, APageThatOutlivesAFloodIsReported) {
+  ExpectMiscounted(" was flooded by 3 stores, and is there", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    return Set(vm.arena.Page(PageOf(vm, B::kRootTable)).write_flooding_count,
+               3);
+  });
+}
+
 TEST_F(AuditBreakCounts, AnEntryInAFreeTableIsReported) {
   ExpectMiscounted("is in use, in a table that is not", [](Vm& vm) {
     vm.lock.AssertHeld();

@@ -12,7 +12,6 @@ namespace {
 
 constexpr uint64_t kAll = gpte::kWritable | gpte::kUser;
 constexpr Gva kAliasesGva{0x40'0000'0000};
-constexpr Gva kSingleGva{0x40'0020'0000};
 constexpr Gva kReadOnlyGva{0x40'0040'0000};
 constexpr Gva kRootTableGva{0x40'0060'0000};
 constexpr Gva kTableSlotGva{0x40'0080'0000};

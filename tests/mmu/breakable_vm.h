@@ -53,6 +53,7 @@ class BreakableVm {
   // Mapped once, writable; and once, under a page directory entry that takes
   // the right to write away.
   static constexpr Gfn kSingle{1100};
+  static constexpr Gva kSingleGva{0x40'0020'0000};
   static constexpr Gfn kReadOnly{1101};
   // Mapped by nobody, in a chunk that exists.
   static constexpr Gfn kUnmapped{1200};

@@ -89,6 +89,11 @@ TEST_F(Create, RefusesAConfigurationAndNamesTheField) {
   config = Config();
   config.largest_page = Level::k512G;
   ExpectRefused(config, "largest_page: ");
+  for (const uint32_t window : {1u, 3u, 65u, 2 * kMaxPrefetch}) {
+    config = Config();
+    config.prefetch = window;
+    ExpectRefused(config, "prefetch: ");
+  }
 }
 
 TEST_F(Create, RefusesAFormatThatNoCpuHas) {

@@ -51,6 +51,23 @@ TEST(GuestFormat, EntriesMadeFromBytesAreThoseOfTheirGuestEntries) {
   }
 }
 
+TEST(GuestFormat, AStoreMayEditAnEntryIfItIsOneAHalfOfOneOrItsFirstByte) {
+  for (const EntryLayout layout :
+       {EntryLayout::kLong, EntryLayout::kPae, EntryLayout::k32Bit}) {
+    const size_t entry = layout == EntryLayout::k32Bit ? 4 : 8;
+    for (size_t offset = 0; offset < 32; ++offset) {
+      for (size_t bytes = 1; bytes < 32; ++bytes) {
+        const bool whole = offset % entry == 0 && bytes == entry;
+        const bool half = offset % 4 == 0 && bytes == 4;
+        const bool first_byte = offset % entry == 0 && bytes == 1;
+        EXPECT_EQ(MayEditEntry(layout, offset, bytes),
+                  whole || half || first_byte)
+            << bytes << " bytes at " << offset << " of entries of " << entry;
+      }
+    }
+  }
+}
+
 TEST(GuestFormat, OfAPageOfFourBytesPse36GivesTheAddressBitsFrom32On) {
   const GuestFormat format(
       GuestRules(EntryLayout::k32Bit,

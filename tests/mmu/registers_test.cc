@@ -109,11 +109,17 @@ TEST_F(Registers, BitsOfCr0ThatNoCpuTakesAreRefused) {
 }
 
 TEST_F(Registers, WhatNoVcpuHasIsRefused) {
-  ExpectGp("CR4.PCIDE: ", Flip(0, cr4::kPcide, 0));
   ExpectGp("CR4.PKS: ", Flip(0, cr4::kPks, 0));
   ExpectGp("CR4.CET: ", Flip(0, cr4::kCet, 0));
   ExpectGp("CR4.LAM_SUP: ", Flip(0, cr4::kLamSup, 0));
-  ExpectGp("CR4.PCIDE: ", {.cr4 = cr4::kPcide});
+}
+
+TEST_F(Registers, PcidsOutsideLongModeAreRefused) {
+  const std::string words = "CR4.PCIDE outside long mode";
+  ExpectGp(words, {.cr4 = cr4::kPcide});
+  ExpectGp(words, {.cr0 = kPagingOn, .cr4 = cr4::kPcide});
+  ExpectGp(words, {.cr0 = kPagingOn, .cr4 = cr4::kPcide | cr4::kPae});
+  ExpectGp(words, {.cr4 = cr4::kPcide | cr4::kPae, .efer = efer::kLme});
 }
 
 TEST_F(Registers, ACr3AboveMaxphyaddrIsRefusedFromItsLowestBitOn) {
@@ -144,6 +150,8 @@ constexpr FeatureBit kFeatureBits[] = {
     {&CpuFeatures::page_size_extensions, nullptr, "", "CR4.PSE", cr4::kPse, 0},
     {&CpuFeatures::pse36, nullptr, "", nullptr, 0, 0},
     {&CpuFeatures::one_gib_pages, nullptr, "", nullptr, 0, 0},
+    {&CpuFeatures::pcid, nullptr, "", "CR4.PCIDE", cr4::kPcide, 0},
+    {&CpuFeatures::invpcid, nullptr, "", nullptr, 0, 0},
     {&CpuFeatures::no_execute, &EntryFormat::has_no_execute, "no_execute",
      "EFER.NXE", 0, efer::kNxe},
     {&CpuFeatures::smep, &EntryFormat::has_smep, "smep", "CR4.SMEP", cr4::kSmep,

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <array>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -176,8 +177,10 @@ class NoMemory : public ::testing::TestWithParam<FailingNew::Lasting> {
 TEST_P(NoMemory, EachAllocationInTurnLeavesAHealthyVm) {
   const int64_t before = FailingNew::outstanding();
   FailEachStatus("Create", [&] {
-    auto mmu =
-        Mmu::Create({.host = &host_, .table_capacity = 64, .max_vcpus = 2});
+    // A fault that finds no room for neighbours does without them, and tells
+    // nobody: NoRoomForNeighboursIsNoFailure.
+    auto mmu = Mmu::Create(
+        {.host = &host_, .table_capacity = 64, .max_vcpus = 2, .prefetch = 0});
     if (mmu.ok()) mmu_ = *std::move(mmu);
     return mmu.status();
   });
@@ -217,9 +220,16 @@ TEST_P(NoMemory, EachAllocationInTurnLeavesAHealthyVm) {
     EXPECT_TRUE(vcpu_->HandleFault(Gva(gva), Write()).resume());
   }
   const HvaRange page{ram_.hva() + 1024 * kPageSize, kPageSize};
+  FailEachStatus("SetPageLimit", [&] { return mmu_->SetPageLimit(64); });
   FailEachStatus("InvalidateBegin",
                  [&] { return mmu_->InvalidateBegin(page); });
   FailEachStatus("InvalidateEnd", [&] { return mmu_->InvalidateEnd(page); });
+  FailEachStatus("SetSlotFlags, log", [&] {
+    return mmu_->SetSlotFlags(kNormal, kSlot, SlotFlags::kLogDirty);
+  });
+  std::array<uint64_t, DirtyBitmapWords(GuestRam::kPages)> words;
+  FailEachStatus("GetAndClearDirty",
+                 [&] { return mmu_->GetAndClearDirty(kNormal, kSlot, words); });
   FailEachStatus("SetSlotFlags", [&] {
     return mmu_->SetSlotFlags(kNormal, kSlot, SlotFlags::kReadOnly);
   });
@@ -239,6 +249,32 @@ TEST_P(NoMemory, EachAllocationInTurnLeavesAHealthyVm) {
   mmu_.reset();
   EXPECT_EQ(host_.outstanding(), 0);
   EXPECT_EQ(FailingNew::outstanding(), before);
+}
+
+TEST_P(NoMemory, NoRoomForNeighboursIsNoFailure) {
+  auto mmu =
+      Mmu::Create({.host = &host_, .table_capacity = 64, .max_vcpus = 2});
+  ASSERT_TRUE(mmu.ok()) << mmu.status();
+  mmu_ = *std::move(mmu);
+  vcpu_ = *mmu_->CreateVcpu(VcpuId{0});
+  ASSERT_TRUE(mmu_->CreateSlot({.id = kSlot,
+                                .base = Gfn(0),
+                                .pages = GuestRam::kPages,
+                                .hva = ram_.hva()})
+                  .ok());
+  ASSERT_TRUE(vcpu_->SetRegisters(LongMode()).ok());
+  ASSERT_TRUE(Enter());
+  for (uint64_t n = 0; n < 40; ++n) {
+    FailingNew::Arm(n, GetParam());
+    const FaultOutcome outcome =
+        vcpu_->HandleFault(Gva((n % 512) << kPageShift), Write());
+    const bool failed = FailingNew::Disarm();
+    ExpectHealthy("a fault with neighbours");
+    EXPECT_TRUE(outcome.resume() ||
+                (failed && outcome.kind == FaultOutcome::Kind::kNoMemory))
+        << outcome;
+  }
+  EXPECT_GT(mmu_->GetStats().leaf_sptes, 0u);
 }
 
 // The text of an error takes memory, too.
@@ -275,6 +311,9 @@ TEST_P(NoMemory, ACallersMistakeIsAStatusWithoutAnyMemory) {
   refused("SetSlotFlags", [&] {
     return mmu_->SetSlotFlags(kNormal, kSlot, SlotFlags::kReadOnly);
   });
+  refused("SetPageLimit", [&] { return mmu_->SetPageLimit(1); });
+  refused("GetAndClearDirty",
+          [&] { return mmu_->GetAndClearDirty(kNormal, kSlot, {}); });
   refused("InvalidateBegin", [&] { return mmu_->InvalidateBegin({}); });
   refused("InvalidateEnd", [&] {
     return mmu_->InvalidateEnd({ram_.hva(), kPageSize});

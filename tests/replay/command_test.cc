@@ -96,7 +96,7 @@ TEST(CommandTest, TheJsonHasTheKeysOfTheHelpAndNoOthers) {
   ASSERT_EQ(help.status, 0);
   const auto values = ValuesOf(Command({"--json"}, kSmall).out);
   size_t fields = 0;
-  for (const auto& list : {RunFields(), CostFields()}) {
+  for (const auto& list : {RunFields(), PagingFields(), CostFields()}) {
     for (const Field& field : list) {
       ++fields;
       EXPECT_TRUE(values.contains(std::string(field.key))) << field.key;
@@ -116,11 +116,27 @@ TEST(CommandTest, TheJsonIsOneObject) {
 
 TEST(CommandTest, TheHelpNamesEveryOption) {
   const std::string help = Command({"--help"}).out;
-  for (const char* option :
-       {"--trace", "--processes", "--slots", "--invalidate-every",
-        "--strategy=zap_all|obsolete_walk", "--slot-churn", "--json", "--check",
-        "--allow-truncated", "--max-accesses", "--smoke", "--memory",
-        "--tables", "--slice", "--reclaim-budget", "--reclaim-every"}) {
+  for (const char* option : {"--trace",
+                             "--processes",
+                             "--slots",
+                             "--invalidate-every",
+                             "--strategy=zap_all|obsolete_walk",
+                             "--slot-churn",
+                             "--json",
+                             "--check",
+                             "--allow-truncated",
+                             "--max-accesses",
+                             "--smoke",
+                             "--memory",
+                             "--tables",
+                             "--slice",
+                             "--reclaim-budget",
+                             "--reclaim-every",
+                             "--workload=trace|fork",
+                             "--forks",
+                             "--seed",
+                             "--no-unsync",
+                             "--no-root-cache"}) {
     EXPECT_THAT(help, HasSubstr(option));
   }
 }
@@ -162,10 +178,19 @@ TEST(CommandTest, ATraceMayComeFromAFile) {
 
 TEST(CommandTest, WrongOptionsAreNamed) {
   const std::vector<std::vector<absl::string_view>> wrong = {
-      {"--processes=0"},       {"--processes=x"}, {"--strategy=fast"},
-      {"--no-such-thing=1"},   {"--processes"},   {"--json=1"},
-      {"trace.txt"},           {"--slots=-1"},    {"--trace="},
-      {"--invalidate-every=0"}};
+      {"--processes=0"},
+      {"--processes=x"},
+      {"--strategy=fast"},
+      {"--no-such-thing=1"},
+      {"--processes"},
+      {"--json=1"},
+      {"trace.txt"},
+      {"--slots=-1"},
+      {"--trace="},
+      {"--invalidate-every=0"},
+      {"--workload=x"},
+      {"--no-unsync=1"},
+      {"--workload=fork", "--processes=1"}};
   for (const auto& words : wrong) {
     const Ran ran = Command(words, kSmall);
     EXPECT_EQ(ran.status, kExitUsage) << words.front();

@@ -1,9 +1,11 @@
 // The harness is only worth something if it finds what is wrong. Each test here
 // plants one wrong, and expects the stream to fail for it.
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -76,6 +78,47 @@ TEST_F(HarnessTest, ALostFlushIsFoundWhenASlotGoes) {
 TEST_F(HarnessTest, ALostFlushIsFoundWhenASlotBecomesReadOnly) {
   backend_.test_host().SetFlushDelivery(Delivery::kLose);
   EXPECT_THAT(Run("slot.flags id=0 flags=ro\n"), HasSubstr("read-only"));
+}
+
+TEST_F(HarnessTest, ALostFlushIsFoundByTheLogOfASlot) {
+  backend_.test_host().SetFlushDelivery(Delivery::kLose);
+  EXPECT_THAT(Run("slot.flags id=0 flags=log\n"
+                  "touch vcpu=0 gva=0x5000 type=w priv=u\ndirty.get id=0\n"),
+              HasSubstr("does not report page 9"));
+}
+
+// A lie about the words of dirty.get, after a store.
+class DirtyLie : public HarnessTest {
+ protected:
+  std::string RunLying(std::function<void(std::vector<uint64_t>&)> lie) {
+    backend_.about_results = [lie](const Op& op, OpResult& result) {
+      if (op.kind() == OpKind::kDirtyGet) lie(result.dirty);
+    };
+    return Run(
+        "slot.flags id=0 flags=log\nwrite gpa=0x9000 bytes=55\n"
+        "dirty.get id=0\n");
+  }
+};
+
+TEST_F(DirtyLie, TheTruthPasses) {
+  EXPECT_EQ(RunLying([](std::vector<uint64_t>&) {}), "");
+}
+
+TEST_F(DirtyLie, AStoreThatIsNotReportedFails) {
+  EXPECT_THAT(RunLying([](std::vector<uint64_t>& words) { words[0] = 0; }),
+              HasSubstr("does not report page 9"));
+}
+
+TEST_F(DirtyLie, APageThatStaysMarkedFails) {
+  EXPECT_THAT(RunLying([](std::vector<uint64_t>& words) { words[0] = 1 << 9; }),
+              HasSubstr("left a page marked"));
+}
+
+TEST_F(DirtyLie, APageBeyondTheSlotFails) {
+  EXPECT_THAT(RunLying([](std::vector<uint64_t>& words) {
+                words[0] |= uint64_t{1} << 32;
+              }),
+              HasSubstr("reports a page beyond the 32"));
 }
 
 TEST_F(HarnessTest, AHostRewriteOfATableExcusesWhatTheGuestSees) {

@@ -110,7 +110,7 @@ TEST(OpText, KeepsTheStoryAndDropsOtherComments) {
   EXPECT_EQ(PrintStream(*stream),
             "# One.\n#\n# Two.\n"
             "vm vcpus=1 frames=64 tables=64 largest=1G bits=40 roots=3 "
-            "unsync=1\nbump\n");
+            "unsync=1 flood=3 prefetch=0\nbump\n");
 }
 
 TEST(OpText, ErrorsNameTheirLine) {
@@ -150,7 +150,7 @@ TEST(OpText, RefusesBytesThatAreNone) {
 TEST(OpText, RefusesAVmThatIsTooBig) {
   for (const char* vm :
        {"vcpus=5", "frames=0", "frames=2049", "tables=27", "tables=513",
-        "largest=none", "bits=35", "bits=53", "roots=4"}) {
+        "largest=none", "bits=35", "bits=53", "roots=4", "flood=256"}) {
     EXPECT_EQ(ErrorOf(std::string("vm ") + vm),
               "line 1: a number of `vm` is out of bounds")
         << vm;

@@ -1,0 +1,113 @@
+#include "src/mmu/prefetch.h"
+
+#include <optional>
+
+#include "src/base/check.h"
+#include "src/mmu/flush.h"
+#include "src/mmu/guest_walk.h"
+#include "src/mmu/spte_write.h"
+#include "src/mmu/table_tracking.h"
+
+namespace shadowmmu {
+namespace {
+
+// One guest entry that may be mapped.
+struct Neighbour {
+  uint64_t gpte;
+  Gfn gfn;
+  const Memslot& slot;
+  HostPage host;
+
+  Hva hva() const { return slot.ToHva(gfn); }
+};
+
+// The live slot of `gfn`, with a place for it on an rmap; nullptr: none.
+const Memslot* SlotFor(Vm& vm, AddressSpace space, Gfn gfn)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const Memslot* slot = vm.slot_cache.Find(vm.slot_table(), space, gfn);
+  if (slot == nullptr || !slot->live()) return nullptr;
+  const RmapHead* head =
+      slot->rmaps->Head(gfn, Level::k4K, vm.generations.arena_epoch);
+  return head == nullptr ? nullptr : slot;
+}
+
+// What backs the page at `hva` until the lock is let go: rule 5.
+std::optional<HostPage> HostPageAt(Vm& vm, Hva hva)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  if (vm.memory.Blocks({hva, kPageSize})) return std::nullopt;
+  const std::optional<HostPage> host = vm.host.TryResolve(hva);
+  const unsigned pfn_bits = vm.entry_format.physical_bits - kPageShift;
+  if (!host || host->pfn.value() >> pfn_bits != 0) return std::nullopt;
+  return host;
+}
+
+// Rule 2.
+Rights RightsFor(Vm& vm, PageRole role, const Neighbour& neighbour)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const Rights rights = role.rights() & GuestFormat::RightsOf(neighbour.gpte);
+  const bool writable = rights.write() && neighbour.host.writable &&
+                        (neighbour.gpte & pte::kDirty) != 0 &&
+                        !neighbour.slot.read_only() &&
+                        !Has(neighbour.slot.spec.flags, SlotFlags::kLogDirty) &&
+                        !IsTracked(vm, neighbour.gfn);
+  return writable ? rights : rights.WithoutWrite();
+}
+
+void Map(Vm& vm, SpteRef ref, const Neighbour& neighbour)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const HostPage& host = neighbour.host;
+  const Rights rights =
+      RightsFor(vm, vm.arena.Page(ref.table()).role, neighbour);
+  vm.host.MarkYoung(neighbour.hva(), host.pfn, Level::k4K);
+  if (rights.write()) {
+    vm.host.MarkDirty(neighbour.hva(), host.pfn, Level::k4K);
+  }
+  const Spte spte = vm.format.Leaf(host.pfn, Level::k4K, rights,
+                                   GuestFormat::KeyOf(neighbour.gpte),
+                                   host.memory_type, Dirty::kNo);
+  FlushObligation nothing;  // rule 4
+  SetLeaf(vm, ref, spte.NotAccessed(), neighbour.gfn, nothing);
+  ++vm.counters.sptes_prefetched;
+}
+
+void TryFill(Vm& vm, SpteRef ref, uint64_t gpte)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  const Gfn gfn((gpte & pte::kAddress) >> kPageShift);
+  const AddressSpace space = vm.arena.Page(ref.table()).role.space();
+  const Memslot* slot = SlotFor(vm, space, gfn);
+  if (slot == nullptr) return;
+  const std::optional<HostPage> host = HostPageAt(vm, slot->ToHva(gfn));
+  if (!host) return;
+  Map(vm, ref, {.gpte = gpte, .gfn = gfn, .slot = *slot, .host = *host});
+}
+
+// Would a CPU that came to this entry of a page table use it as it is?
+bool Usable(const GuestFormat& format, uint64_t gpte) {
+  constexpr uint64_t kNeeded = pte::kPresent | pte::kAccessed;
+  return (gpte & kNeeded) == kNeeded &&
+         format.ReservedBitsSet(gpte, Level::k4K) == 0;
+}
+
+}  // namespace
+
+void FillNeighbours(Vm& vm, const GuestFormat& format, SpteRef leaf, Hva gpte) {
+  const unsigned window = vm.config.prefetch;
+  const unsigned first = leaf.index() & ~(window - 1);
+  const uint64_t entry_bytes = format.entry_bytes();
+  const Hva gptes = gpte - (leaf.index() - first) * entry_bytes;
+  const GuestMemory::Section section(vm.memory);
+  for (unsigned i = 0; i < window; ++i) {
+    const SpteRef ref(leaf.table(), first + i);
+    if (vm.arena.Load(ref).present()) continue;
+    // Each by itself, because a guest may be writing an unsync table: an entry
+    // is read in one piece.
+    uint64_t entry = 0;
+    const TouchResult read =
+        ReadGpte(vm.memory, section, format, gptes + i * entry_bytes, &entry);
+    if (read == TouchResult::kDone && Usable(format, entry)) {
+      TryFill(vm, ref, entry);
+    }
+  }
+}
+
+}  // namespace shadowmmu
