@@ -13,7 +13,7 @@
 //  4. A previous root is usable unless kReloadRoot is requested: what makes a
 //     root unusable requests it of every vCPU, and who serves it lets go of
 //     those that are not usable.
-//  4. A guest with PCIDs may come back to a context and keep what is cached of
+//  5. A guest with PCIDs may come back to a context and keep what is cached of
 //     it. A previous root is `flushed` if what was cached has been flushed
 //     since it was last in step: then none of it may be used after all.
 //
