@@ -2,6 +2,7 @@
 
 #include <ostream>
 
+#include "src/mmu/audit_dirty.h"
 #include "src/mmu/audit_lists.h"
 #include "src/mmu/audit_pages.h"
 #include "src/mmu/audit_unsync.h"
@@ -17,6 +18,7 @@ AuditReport Audit(const Mmu& mmu) {
   lists.Collect();
   AuditPages(vm, lists, report).Check();
   AuditUnsync(vm, report).Check();
+  AuditDirty(vm, report).Check();
   return report;
 }
 

@@ -190,21 +190,6 @@ void AuditPages::CheckLeaf(SpteRef ref, Spte spte) {
   if (!IsAligned(gfn, page.role.level())) {
     Violation(report_, 1, ref, " maps ", gfn, ", not aligned to its level");
   }
-  CheckLogged(ref, spte, gfn);
-}
-
-// Invariant 13.
-void AuditPages::CheckLogged(SpteRef ref, Spte spte, Gfn gfn) {
-  const PageRole role = vm_.arena.Page(ref.table()).role;
-  const Memslot* slot = vm_.slot_table().Find(role.space(), gfn);
-  if (slot == nullptr || !slot->logs_dirty() || !slot->dirty->armed()) return;
-  if (role.level() != Level::k4K) {
-    Violation(report_, 13, ref, " maps ", gfn, " of ", slot->spec, " at ",
-              role.level());
-  } else if (spte.writable() && !slot->MayBeWritable(gfn)) {
-    Violation(report_, 13, ref, " can write ", gfn, " of ", slot->spec,
-              ", which is not marked dirty");
-  }
 }
 
 // Invariant 4, from the parent's side, and that the child fits.

@@ -44,8 +44,6 @@ class AuditPages {
   void CheckEntries(TableIndex table) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckLeaf(SpteRef ref, Spte spte)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
-  void CheckLogged(SpteRef ref, Spte spte, Gfn gfn)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckLink(SpteRef ref, Spte spte)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckRoots() ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
