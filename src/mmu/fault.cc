@@ -160,7 +160,7 @@ bool Attempt::Blocked(Level level) const {
 // of them (slot_update.h). The sequence is read last: an end that comes between
 // the look at the ranges and here has raised it.
 bool Attempt::Stale() const {
-  return !RootUsable(vm_, vcpu_) || Blocked(Level::k4K) ||
+  return !RootUsable(vm_, vcpu_.root) || Blocked(Level::k4K) ||
          vm_.memory.sequence() != sequence_;
 }
 

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "src/mmu/flush.h"
+#include "src/mmu/previous_roots.h"
 #include "src/mmu/roots.h"
 #include "src/mmu/spte_write.h"
 

@@ -4,7 +4,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "src/mmu/roots.h"
+#include "src/mmu/previous_roots.h"
 
 namespace shadowmmu {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "src/mmu/roots.h"
+#include "src/mmu/previous_roots.h"
 #include "src/mmu/zap.h"
 
 namespace shadowmmu {

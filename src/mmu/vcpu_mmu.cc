@@ -11,6 +11,7 @@
 #include "src/mmu/fault.h"
 #include "src/mmu/guest_flush.h"
 #include "src/mmu/load_registers.h"
+#include "src/mmu/previous_roots.h"
 #include "src/mmu/roots.h"
 #include "src/mmu/vcpu_state.h"
 #include "src/mmu/vm.h"

@@ -122,6 +122,14 @@ struct alignas(64) VcpuState {
   AddressSpace space = AddressSpace::kNormal;
   SlotCache slot_cache;
 
+  // Leaves requests with oneself, from the owning thread: nobody else takes
+  // them back, so those that are there already stay.
+  void Ask(uint32_t wanted) {
+    const uint32_t there = requests.load(std::memory_order_seq_cst);
+    if ((there & wanted) == wanted) return;
+    requests.fetch_or(wanted, std::memory_order_seq_cst);
+  }
+
   // ---- Roots ----
   mutable SpinLock roots_lock{LockRank::kLeaf};
   HardwareState hardware;

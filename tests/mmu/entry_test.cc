@@ -36,7 +36,7 @@ class Entry : public ::testing::Test {
   bool RootIsUsable() {
     Vm& vm = mmu_->internals();
     const VmLock held(vm);
-    return RootUsable(vm, *vm.vcpus[0]);
+    return RootUsable(vm, vm.vcpus[0]->root);
   }
   uint32_t RequestsLeft() {
     Vm& vm = mmu_->internals();

@@ -159,7 +159,7 @@ class NoMemory : public ::testing::TestWithParam<FailingNew::Lasting> {
   bool HasRoot() {
     Vm& vm = mmu_->internals();
     const VmLock held(vm);
-    return RootUsable(vm, *vm.vcpus[0]);
+    return RootUsable(vm, vm.vcpus[0]->root);
   }
   bool Enter() {
     const bool entered = vcpu_->EnterGuest().resume();
