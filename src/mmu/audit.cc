@@ -5,6 +5,8 @@
 #include "src/mmu/audit_dirty.h"
 #include "src/mmu/audit_lists.h"
 #include "src/mmu/audit_pages.h"
+#include "src/mmu/audit_roots.h"
+#include "src/mmu/audit_tracking.h"
 #include "src/mmu/audit_unsync.h"
 #include "src/mmu/vm.h"
 
@@ -17,6 +19,8 @@ AuditReport Audit(const Mmu& mmu) {
   AuditLists lists(vm, report);
   lists.Collect();
   AuditPages(vm, lists, report).Check();
+  AuditRoots(vm, report).Check();
+  AuditTracking(vm, report).Check();
   AuditUnsync(vm, report).Check();
   AuditDirty(vm, report).Check();
   return report;

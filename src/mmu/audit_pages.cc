@@ -1,10 +1,5 @@
 #include "src/mmu/audit_pages.h"
 
-#include <algorithm>
-#include <vector>
-
-#include "src/mmu/vcpu_state.h"
-
 namespace shadowmmu {
 
 void AuditPages::Check() {
@@ -25,8 +20,6 @@ void AuditPages::Check() {
       CheckPage(table);
     }
   }
-  CheckRoots();
-  CheckTracking();
   CheckCounts();
 }
 
@@ -95,16 +88,6 @@ void AuditPages::CheckPage(TableIndex table) {
     Violation(report_, 5, "the lookup of table ", ToInt(table), " (", page.gfn,
               ", ", page.role, current ? ", current" : ", obsolete",
               ") finds table ", ToInt(found));
-  }
-  if (!page.role.direct()) {
-    TableCounts& counts = tables_[ToInt(page.role.space())][page.gfn.value()];
-    ++counts.shadowing;
-    if (!page.unsync) ++counts.tracking;
-    ++pages_shadowing_[ToInt(page.role.space())];
-    if (vm_.slot_table().Find(page.role.space(), page.gfn) == nullptr) {
-      Violation(report_, 9, "table ", ToInt(table), " shadows the table in ",
-                page.gfn, " of ", page.role.space(), ", which has no slot");
-    }
   }
   CheckEntries(table);
 }
@@ -220,172 +203,6 @@ void AuditPages::CheckLink(SpteRef ref, Spte spte) {
     Violation(report_, 4, ref, " of a table (", page.role, ", generation ",
               page.mmu_valid_gen, ") points to one (", below.role,
               ", generation ", below.mmu_valid_gen, ")");
-  }
-}
-
-void AuditPages::CheckRoots() {
-  for (const VcpuState* vcpu : vm_.vcpus) {
-    if (vcpu == nullptr) continue;
-    SpinLockHolder held(&vcpu->roots_lock);
-    CountRoot(vcpu->root);
-    for (const PreviousRoot& previous : vcpu->previous) {
-      CountRoot(previous.root);
-    }
-    CheckRootKeys(*vcpu);
-    if (vcpu->root.epoch != vm_.generations.arena_epoch) continue;
-    CheckHardwareRoot(*vcpu);
-  }
-  for (uint32_t i = 1; i < vm_.arena.end(); ++i) {
-    const ShadowPage& page = vm_.arena.Page(static_cast<TableIndex>(i));
-    const auto held = roots_.find(i);
-    const uint32_t expected = held == roots_.end() ? 0 : held->second;
-    const uint32_t counted =
-        page.state == PageState::kFree ? 0 : page.root_count;
-    if (counted != expected) {
-      Violation(report_, 11, "table ", i, " is the root of ", expected,
-                " vCPUs, ", counted, " counted");
-    }
-  }
-}
-
-// A switch must find the one root of its key.
-void AuditPages::CheckRootKeys(const VcpuState& vcpu) {
-  std::vector<RootKey> keys;
-  const auto check = [&](const RootKey& key, const RootHandle& root) {
-    if (root.empty()) return;
-    const bool again = std::find(keys.begin(), keys.end(), key) != keys.end();
-    if (again || (key.pcid != Pcid() && !key.long_mode)) {
-      Violation(report_, 4, "vCPU ", ToInt(vcpu.id),
-                " keeps two roots of one key, or one that no CR3 can name");
-    }
-    keys.push_back(key);
-  };
-  check(vcpu.root_key, vcpu.root);
-  for (const PreviousRoot& previous : vcpu.previous) {
-    check(previous.key, previous.root);
-  }
-}
-
-void AuditPages::CountRoot(const RootHandle& root) {
-  if (root.epoch != vm_.generations.arena_epoch) return;
-  root.ForEachPage([&](TableIndex table) { ++roots_[ToInt(table)]; });
-}
-
-// What the vCPU's CPU walks from is what its root handle says.
-void AuditPages::CheckHardwareRoot(const VcpuState& vcpu) {
-  const RootHandle& root = vcpu.root;
-  if (root.empty()) return;
-  bool good = true;
-  if (root.pages == 1) {
-    good = vcpu.hardware.root == vm_.arena.HpaOf(root.page[0]);
-  } else {
-    good = vcpu.hardware.root == vcpu.pae_root;
-    for (unsigned i = 0; i < root.pages; ++i) {
-      const Spte entry(vcpu.pae_entries[i].load());
-      const bool there = root.page[i] != TableIndex::kNil;
-      const Spte wanted =
-          there ? vm_.format.PaeRoot(vm_.arena.HpaOf(root.page[i])) : Spte();
-      good = good && entry == wanted &&
-             vm_.format.ReservedBitsSetInRoot(entry) == 0;
-      if (there) CheckQuadrant(vcpu, i);
-    }
-  }
-  if (!good) {
-    Violation(report_, 4, "vCPU ", ToInt(vcpu.id),
-              " walks from another root than it holds");
-  }
-}
-
-// Page directory `i` of a PAE root maps the i-th GiB.
-void AuditPages::CheckQuadrant(const VcpuState& vcpu, unsigned i) {
-  const ShadowPage& page = vm_.arena.Page(vcpu.root.page[i]);
-  const bool parts = page.role.rules().layout() == EntryLayout::k32Bit;
-  const bool wrong = page.role.direct()
-                         ? page.gfn != Gfn(i * PagesPerEntry(Level::k1G))
-                         : page.role.quadrant() != (parts ? i : 0);
-  if (wrong || page.role.level() != Level::k2M || !page.role.pae()) {
-    Violation(report_, 4, "vCPU ", ToInt(vcpu.id), " has for GiB ", i,
-              " a page (", page.role, ") of ", page.gfn);
-  }
-}
-
-void AuditPages::CheckTracking() {
-  vm_.slot_table().ForEach([&](const Memslot& slot) {
-    vm_.lock.AssertHeld();
-    CheckSlotTracking(slot);
-  });
-  for (unsigned space = 0; space < kAddressSpaces; ++space) {
-    if (pages_shadowing_[space] != vm_.shadowed_tables[space]) {
-      Violation(report_, 11, "as ", space, " has ", pages_shadowing_[space],
-                " shadowed guest tables, ", vm_.shadowed_tables[space],
-                " counted");
-    }
-    for (const auto& [gfn, counts] : tables_[space]) {
-      if (counts.tracking != 0) CheckNotWritable(Gfn(gfn));
-    }
-  }
-}
-
-// The counts of one slot against the pages that were seen.
-void AuditPages::CheckSlotTracking(const Memslot& slot) {
-  SlotRmaps& rmaps = *slot.rmaps;
-  const auto& expected = tables_[ToInt(slot.spec.space)];
-  absl::flat_hash_map<uint64_t, uint64_t> by_gigabyte;
-  uint64_t total = 0;
-  const uint64_t epoch = vm_.generations.arena_epoch;
-  rmaps.ForEachChunk(epoch, [&](RmapChunk& chunk) {
-    const uint32_t* counts = chunk.counts();
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < chunk.gfns; ++i) {
-      const Gfn gfn = chunk.first_gfn + i;
-      const auto found = expected.find(gfn.value());
-      const TableCounts there =
-          found == expected.end() ? TableCounts() : found->second;
-      const uint32_t counted = counts == nullptr ? 0 : counts[i];
-      if (there.tracking != counted) {
-        Violation(report_, 11, gfn, " of ", slot.spec.space, " is tracked by ",
-                  there.tracking, " pages, ", counted, " counted");
-      }
-      sum += there.shadowing;
-    }
-    if (sum != chunk.shadowed_tables) {
-      Violation(report_, 11, "the chunk of ", chunk.first_gfn, " holds ", sum,
-                " shadowed tables, ", chunk.shadowed_tables, " counted");
-    }
-    by_gigabyte[AlignDown(chunk.first_gfn, Level::k1G).value()] += sum;
-    total += sum;
-  });
-  rmaps.ForEachGigabyte(epoch, [&](Gfn gfn, GigabyteRecord& record) {
-    if (by_gigabyte[gfn.value()] != record.shadowed_tables) {
-      Violation(report_, 11, "the GiB of ", gfn, " holds ",
-                by_gigabyte[gfn.value()], " shadowed tables, ",
-                record.shadowed_tables, " counted");
-    }
-  });
-  if (total != rmaps.shadowed_tables()) {
-    Violation(report_, 11, slot.spec, " holds ", total, " shadowed tables, ",
-              rmaps.shadowed_tables(), " counted");
-  }
-}
-
-// Invariant 7.
-void AuditPages::CheckNotWritable(Gfn gfn) {
-  const uint64_t epoch = vm_.generations.arena_epoch;
-  for (unsigned space = 0; space < kAddressSpaces; ++space) {
-    const Memslot* slot =
-        vm_.slot_table().Find(static_cast<AddressSpace>(space), gfn);
-    if (slot == nullptr) continue;
-    slot->rmaps->ForEachHead(
-        {gfn, 1}, epoch, [&](RmapHead& head, Gfn, Level level) {
-          vm_.lock.AssertHeld();
-          vm_.lists.ForEach(head, [&](SpteRef ref) {
-            vm_.lock.AssertHeld();
-            if (!vm_.arena.Load(ref).writable()) return;
-            Violation(report_, 7, ref,
-                      " can write the shadowed guest table in ", gfn, " (",
-                      slot->spec.space, ", at ", level, ")");
-          });
-        });
   }
 }
 

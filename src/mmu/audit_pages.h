@@ -1,5 +1,5 @@
-// The audit's look at every shadow page: its place in hash and list, its
-// entries, its tracking, its roots.
+// The audit's look at every shadow page: its place in hash and list, and its
+// entries (invariants 1, 4 to 6, 11, 12).
 //
 // Locking: the MMU lock.
 
@@ -7,14 +7,10 @@
 #define SHADOWMMU_MMU_AUDIT_PAGES_H_
 
 #include <cstdint>
-#include <utility>
-#include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "shadowmmu/audit.h"
 #include "src/mmu/audit_lists.h"
-#include "src/mmu/vcpu_state.h"
 #include "src/mmu/vm.h"
 
 namespace shadowmmu {
@@ -33,24 +29,11 @@ class AuditPages {
   void CheckClear(TableIndex table) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckTranslations(TableIndex table)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
-  void CheckHardwareRoot(const VcpuState& vcpu)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
-  void CheckRootKeys(const VcpuState& vcpu)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock, vcpu.roots_lock);
-  void CountRoot(const RootHandle& root)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
-  void CheckQuadrant(const VcpuState& vcpu, unsigned i)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckEntries(TableIndex table) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckLeaf(SpteRef ref, Spte spte)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckLink(SpteRef ref, Spte spte)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
-  void CheckRoots() ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
-  void CheckTracking() ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
-  void CheckSlotTracking(const Memslot& slot)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
-  void CheckNotWritable(Gfn gfn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckCounts() ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
 
   Vm& vm_;
@@ -60,15 +43,6 @@ class AuditPages {
   uint64_t zapped_ = 0;
   uint64_t indirect_ = 0;
   uint64_t place_arrays_ = 0;
-  uint64_t pages_shadowing_[kAddressSpaces] = {};
-  // How many shadow pages shadow the guest table in a gfn, by space, and how
-  // many of them are not unsync.
-  struct TableCounts {
-    uint32_t shadowing = 0;
-    uint32_t tracking = 0;
-  };
-  absl::flat_hash_map<uint64_t, TableCounts> tables_[kAddressSpaces];
-  absl::flat_hash_map<uint32_t, uint32_t> roots_;
   absl::flat_hash_set<uint32_t> translations_;
 };
 

@@ -62,7 +62,8 @@ class GuestFormat {
     return level == Level::k4K || ((gpte & pte::kPageSize) != 0 &&
                                    (large_levels_ >> ToInt(level) & 1) != 0);
   }
-  Gfn TableOf(uint64_t gpte) const {
+  // Of the table, or the page of 4 KiB, that the entry leads to.
+  static Gfn GfnOf(uint64_t gpte) {
     return Gfn((gpte & pte::kAddress) >> kPageShift);
   }
   // The frame of `gva` in the page that the leaf maps.
@@ -83,12 +84,25 @@ class GuestFormat {
     if ((gpte & pte::kNoExecute) == 0) bits |= Rights::kExecute;
     return Rights(bits);
   }
-  // Bits of a present entry of a page table that must not be set, at the level
-  // of pages of 4 KiB, which is the same in every mode of these rules.
-  static uint64_t ReservedInPageTable(GuestRules rules, unsigned physical_bits);
   // Zero outside long mode, where the bits are reserved or not there.
   static unsigned KeyOf(uint64_t gpte) {
     return static_cast<unsigned>(gpte >> pte::kKeyShift & 15);
+  }
+
+  // ---- Entries of page tables (level k4K) that no walk has come to ----
+  // They are read alike in every mode of the same rules.
+
+  // Bits of a present entry that must not be set.
+  static uint64_t ReservedInPageTable(GuestRules rules, unsigned physical_bits);
+  // Whether a CPU would use the entry as it is, without an A bit to set.
+  static bool UsableAsItIs(uint64_t gpte, uint64_t reserved) {
+    constexpr uint64_t kNeeded = pte::kPresent | pte::kAccessed;
+    return (gpte & kNeeded) == kNeeded && (gpte & reserved) == 0;
+  }
+  // What it allows, below a table of `role`, without a D bit to set.
+  static Rights RightsAsItIs(PageRole role, uint64_t gpte) {
+    const Rights rights = role.rights() & RightsOf(gpte);
+    return (gpte & pte::kDirty) != 0 ? rights : rights.WithoutWrite();
   }
 
  private:

@@ -92,7 +92,7 @@ std::optional<FaultOutcome> Walker::Descend() {
   if (mode_.UsesPdptes()) {
     const uint64_t pdpte = mode_.PdpteOf(gva_);
     if ((pdpte & pte::kPresent) == 0) return PageFault(0);
-    table = format_.TableOf(pdpte);
+    table = GuestFormat::GfnOf(pdpte);
   }
   Rights rights = Rights::All();
   for (Level level = format_.root_level();; level = Below(level)) {
@@ -114,7 +114,7 @@ std::optional<FaultOutcome> Walker::Descend() {
       walk_.gfn = format_.FrameOf(step.gpte, level, gva_);
       return Judge();
     }
-    table = format_.TableOf(step.gpte);
+    table = GuestFormat::GfnOf(step.gpte);
   }
 }
 

@@ -44,9 +44,8 @@ std::optional<HostPage> HostPageAt(Vm& vm, Hva hva)
 // Rule 2.
 Rights RightsFor(Vm& vm, PageRole role, const Neighbour& neighbour)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  const Rights rights = role.rights() & GuestFormat::RightsOf(neighbour.gpte);
+  const Rights rights = GuestFormat::RightsAsItIs(role, neighbour.gpte);
   const bool writable = rights.write() && neighbour.host.writable &&
-                        (neighbour.gpte & pte::kDirty) != 0 &&
                         !neighbour.slot.read_only() &&
                         !Has(neighbour.slot.spec.flags, SlotFlags::kLogDirty) &&
                         !IsTracked(vm, neighbour.gfn);
@@ -72,7 +71,7 @@ void Map(Vm& vm, SpteRef ref, const Neighbour& neighbour)
 
 void TryFill(Vm& vm, SpteRef ref, uint64_t gpte)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  const Gfn gfn((gpte & pte::kAddress) >> kPageShift);
+  const Gfn gfn = GuestFormat::GfnOf(gpte);
   const AddressSpace space = vm.arena.Page(ref.table()).role.space();
   const Memslot* slot = SlotFor(vm, space, gfn);
   if (slot == nullptr) return;
@@ -81,19 +80,14 @@ void TryFill(Vm& vm, SpteRef ref, uint64_t gpte)
   Map(vm, ref, {.gpte = gpte, .gfn = gfn, .slot = *slot, .host = *host});
 }
 
-// Would a CPU that came to this entry of a page table use it as it is?
-bool Usable(const GuestFormat& format, uint64_t gpte) {
-  constexpr uint64_t kNeeded = pte::kPresent | pte::kAccessed;
-  return (gpte & kNeeded) == kNeeded &&
-         format.ReservedBitsSet(gpte, Level::k4K) == 0;
-}
-
 }  // namespace
 
 void FillNeighbours(Vm& vm, const GuestFormat& format, SpteRef leaf, Hva gpte) {
   const unsigned window = vm.config.prefetch;
   const unsigned first = leaf.index() & ~(window - 1);
   const uint64_t entry_bytes = format.entry_bytes();
+  const uint64_t reserved = GuestFormat::ReservedInPageTable(
+      vm.arena.Page(leaf.table()).role.rules(), vm.config.guest_physical_bits);
   const Hva gptes = gpte - (leaf.index() - first) * entry_bytes;
   const GuestMemory::Section section(vm.memory);
   for (unsigned i = 0; i < window; ++i) {
@@ -104,7 +98,8 @@ void FillNeighbours(Vm& vm, const GuestFormat& format, SpteRef leaf, Hva gpte) {
     uint64_t entry = 0;
     const TouchResult read =
         ReadGpte(vm.memory, section, format, gptes + i * entry_bytes, &entry);
-    if (read == TouchResult::kDone && Usable(format, entry)) {
+    if (read == TouchResult::kDone &&
+        GuestFormat::UsableAsItIs(entry, reserved)) {
       TryFill(vm, ref, entry);
     }
   }

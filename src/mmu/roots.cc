@@ -47,7 +47,7 @@ std::optional<FaultOutcome> PlanPdptes(const SlotTable& slots,
   const PagingMode& mode = vcpu.paging;
   for (unsigned i = 0; i < RootHandle::kMaxPages; ++i) {
     if ((mode.pdptes[i] & pte::kPresent) == 0) continue;
-    const Gfn gfn = mode.format.TableOf(mode.pdptes[i]);
+    const Gfn gfn = GuestFormat::GfnOf(mode.pdptes[i]);
     const auto bad = PrepareTable(slots, vcpu.space, gfn);
     if (!bad) {
       plan->gfn[i] = gfn;

@@ -49,7 +49,7 @@ class TableImage {
   uint64_t Entry(unsigned index) const {
     uint64_t gpte = 0;
     if (short_entries_) {
-      std::memcpy(&gpte, &bytes_[(first_ + index) * 4], 4);
+      std::memcpy(&gpte, &bytes_[size_t{first_ + index} * 4], 4);
     } else {
       std::memcpy(&gpte, &bytes_[size_t{index} * 8], 8);
     }
@@ -67,12 +67,10 @@ class TableImage {
 // is not less than a user page to CR4.SMEP and SMAP. (A fix-up never is.)
 bool Justifies(uint64_t gpte, uint64_t reserved, PageRole role, Spte spte,
                Gfn gfn) {
-  constexpr uint64_t kNeeded = pte::kPresent | pte::kAccessed;
-  if ((gpte & kNeeded) != kNeeded || (gpte & reserved) != 0) return false;
-  if (Gfn((gpte & pte::kAddress) >> kPageShift) != gfn) return false;
+  if (!GuestFormat::UsableAsItIs(gpte, reserved)) return false;
+  if (GuestFormat::GfnOf(gpte) != gfn) return false;
   if (GuestFormat::KeyOf(gpte) != spte.key()) return false;
-  Rights rights = role.rights() & GuestFormat::RightsOf(gpte);
-  if ((gpte & pte::kDirty) == 0) rights = rights.WithoutWrite();
+  const Rights rights = GuestFormat::RightsAsItIs(role, gpte);
   return rights.Includes(spte.rights()) &&
          rights.user() == spte.rights().user();
 }

@@ -25,22 +25,6 @@ void WriteProtectGfn(Vm& vm, Gfn gfn, FlushObligation& flush)
   }
 }
 
-bool AnyTrackedIn(Vm& vm, Gfn gfn, Level level)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  const uint64_t epoch = vm.generations.arena_epoch;
-  for (unsigned space = 0; space < kAddressSpaces; ++space) {
-    if (vm.shadowed_tables[space] == 0) continue;
-    bool any = false;
-    vm.slot_table().ForEachInGfnRange(
-        static_cast<AddressSpace>(space), {gfn, PagesPerEntry(level)},
-        [&](const Memslot& slot, GfnRange part) {
-          any = any || slot.rmaps->AnyTracked(part.begin, level, epoch);
-        });
-    if (any) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 void TrackTable(Vm& vm, TableIndex table, FlushObligation& flush) {
@@ -73,11 +57,32 @@ void TightenTable(Vm& vm, TableIndex table, FlushObligation& flush) {
   WriteProtectGfn(vm, page.gfn, flush);
 }
 
-bool IsTracked(Vm& vm, Gfn gfn) { return AnyTrackedIn(vm, gfn, Level::k4K); }
+bool IsTracked(Vm& vm, Gfn gfn) {
+  for (unsigned space = 0; space < kAddressSpaces; ++space) {
+    if (vm.shadowed_tables[space] == 0) continue;
+    const Memslot* slot = vm.slot_cache.Find(
+        vm.slot_table(), static_cast<AddressSpace>(space), gfn);
+    if (slot != nullptr &&
+        slot->rmaps->Tracked(gfn, vm.generations.arena_epoch) != 0) {
+      return true;
+    }
+  }
+  return false;
+}
 
 bool AnyTableShadowedIn(Vm& vm, Gfn gfn, Level level) {
   SMMU_DCHECK(level > Level::k4K);
-  return AnyTrackedIn(vm, gfn, level);
+  const uint64_t epoch = vm.generations.arena_epoch;
+  bool any = false;
+  for (unsigned space = 0; space < kAddressSpaces; ++space) {
+    if (vm.shadowed_tables[space] == 0) continue;
+    vm.slot_table().ForEachInGfnRange(
+        static_cast<AddressSpace>(space), {gfn, PagesPerEntry(level)},
+        [&](const Memslot& slot, GfnRange part) {
+          any = any || slot.rmaps->AnyShadowed(part.begin, level, epoch);
+        });
+  }
+  return any;
 }
 
 }  // namespace shadowmmu

@@ -145,8 +145,7 @@ uint32_t SlotRmaps::Tracked(Gfn gfn, uint64_t epoch) {
   return chunk->write_track[gfn - chunk->first_gfn];
 }
 
-bool SlotRmaps::AnyTracked(Gfn gfn, Level level, uint64_t epoch) {
-  if (level == Level::k4K) return Tracked(gfn, epoch) != 0;
+bool SlotRmaps::AnyShadowed(Gfn gfn, Level level, uint64_t epoch) {
   if (level == Level::k1G) return Gigabyte(gfn, epoch).shadowed_tables != 0;
   const RmapChunk* chunk = Chunk(gfn, epoch);
   return chunk != nullptr && chunk->shadowed_tables != 0;

@@ -95,9 +95,9 @@ class SlotRmaps {
   // How many shadow pages track the guest table in `gfn`: those that shadow it
   // and are not unsync.
   uint32_t Tracked(Gfn gfn, uint64_t epoch);
-  // Whether any guest table that is tracked, or above k4K any that is shadowed,
-  // lies in what an entry of `level` around `gfn` maps of this slot.
-  bool AnyTracked(Gfn gfn, Level level, uint64_t epoch);
+  // Whether any guest table that is shadowed, tracked or not, lies in what an
+  // entry of `level`, above k4K, around `gfn` maps of this slot.
+  bool AnyShadowed(Gfn gfn, Level level, uint64_t epoch);
   // Counts one shadow page more or less, which tracks its table. Precondition
   // of the first: EnsureWriteTrack(gfn).
   void Track(Gfn gfn, uint64_t epoch);

@@ -36,7 +36,8 @@ class SlotState : public ::testing::Test {
     return *rmaps_->Head(gfn, level, epoch);
   }
   bool Any(Gfn gfn, Level level) {
-    return rmaps_->AnyTracked(gfn, level, kEpoch);
+    if (level == Level::k4K) return rmaps_->Tracked(gfn, kEpoch) != 0;
+    return rmaps_->AnyShadowed(gfn, level, kEpoch);
   }
 
   CountingHost host_;
@@ -118,9 +119,9 @@ TEST_F(SlotState, WhatAnOlderEpochLeftReadsAsEmpty) {
   rmaps_->ForEachChunk(kEpoch + 1, [](RmapChunk&) { FAIL() << "stale"; });
   rmaps_->ForEachGigabyte(kEpoch + 1,
                           [](Gfn, GigabyteRecord&) { FAIL() << "stale"; });
-  EXPECT_FALSE(rmaps_->AnyTracked(gfn + 3, Level::k4K, kEpoch + 1));
-  EXPECT_FALSE(rmaps_->AnyTracked(gfn, Level::k2M, kEpoch + 1));
-  EXPECT_FALSE(rmaps_->AnyTracked(gfn, Level::k1G, kEpoch + 1));
+  EXPECT_EQ(rmaps_->Tracked(gfn + 3, kEpoch + 1), 0u);
+  EXPECT_FALSE(rmaps_->AnyShadowed(gfn, Level::k2M, kEpoch + 1));
+  EXPECT_FALSE(rmaps_->AnyShadowed(gfn, Level::k1G, kEpoch + 1));
   for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
     EXPECT_TRUE(Head(gfn, level, kEpoch + 1).empty()) << level;
   }
