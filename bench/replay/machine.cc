@@ -32,6 +32,7 @@ absl::Status Machine::Init(const Options& options) {
   config.max_vcpus = 1;
   config.previous_roots = options.previous_roots;
   config.unsync = options.unsync;
+  config.write_flooding = options.write_flooding;
   config.guest_physical_bits = kGuestPhysicalBits;
   config.prefetch = 0;  // what is counted is each page's own fault
   absl::StatusOr<std::unique_ptr<Mmu>> mmu = Mmu::Create(config);

@@ -43,6 +43,7 @@ class Machine {
     // MmuConfig's.
     uint32_t previous_roots = kMaxPreviousRoots;
     bool unsync = true;
+    uint32_t write_flooding = MmuConfig().write_flooding;
   };
   // What a slot's replacement cost.
   struct SlotTimes {

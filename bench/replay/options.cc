@@ -55,6 +55,12 @@ constexpr NumberOption kNumbers[] = {
      "shadow pages that the VM may have (by the guest's memory)"},
     {"slice", "N", 1, kMaxSlice, [](Options* o, uint64_t v) { o->slice = v; },
      "accesses that one process runs before the next one's turn (20000)"},
+    {"write-flooding", "N", 0, kMaxWriteFlooding,
+     [](Options* o, uint64_t v) {
+       o->write_flooding = static_cast<uint32_t>(v);
+     },
+     "stores in a row after which a guest table is shadowed no longer (3); 0: "
+     "never"},
     {"max-accesses", "N", 1, kUnbounded,
      [](Options* o, uint64_t v) { o->max_accesses = v; },
      "play only the first N accesses of the trace"},

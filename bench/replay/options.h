@@ -39,6 +39,7 @@ struct Options {
   uint32_t tables = 0;      // shadow pages; 0: by the guest's memory
   uint32_t previous_roots = kMaxPreviousRoots;  // MmuConfig's
   bool unsync = true;                           // MmuConfig's
+  uint32_t write_flooding = MmuConfig().write_flooding;
   Strategy strategy = Strategy::kObsoleteWalk;
   uint64_t invalidate_every = 0;    // accesses run; 0: never
   uint64_t reclaim_budget = 64;     // shadow pages

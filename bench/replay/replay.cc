@@ -16,7 +16,8 @@ Machine::Options MachineOptions(const Options& options) {
           .pages_per_slot = (pages + options.slots - 1) / options.slots,
           .table_capacity = options.TableCapacity(),
           .previous_roots = options.previous_roots,
-          .unsync = options.unsync};
+          .unsync = options.unsync,
+          .write_flooding = options.write_flooding};
 }
 
 std::optional<Checker> MakeChecker(const Options& options,

@@ -136,6 +136,7 @@ TEST(CommandTest, TheHelpNamesEveryOption) {
                              "--forks",
                              "--seed",
                              "--no-unsync",
+                             "--write-flooding",
                              "--no-root-cache"}) {
     EXPECT_THAT(help, HasSubstr(option));
   }
@@ -190,6 +191,8 @@ TEST(CommandTest, WrongOptionsAreNamed) {
       {"--invalidate-every=0"},
       {"--workload=x"},
       {"--no-unsync=1"},
+      {"--write-flooding=-1"},
+      {"--write-flooding=100000"},
       {"--workload=fork", "--processes=1"}};
   for (const auto& words : wrong) {
     const Ran ran = Command(words, kSmall);

@@ -113,6 +113,19 @@ TEST(ForkWorkloadTest, WithoutUnsyncEveryEditOfAShadowedTableIsAnExit) {
   EXPECT_GT(counts.emulated_stores, 10 * counts.write_faults);
 }
 
+TEST(ForkWorkloadTest, WithoutUnsyncWriteFloodingSavesExitsAndCostsRefills) {
+  Options options = Forks(3);
+  options.unsync = false;
+  const Results flooded = Played(options);
+  options.write_flooding = 0;
+  const Results protected_only = Played(options);
+  EXPECT_EQ(GuestOf(flooded), GuestOf(protected_only));
+  EXPECT_LT(flooded.kernel_memory.write_exits(),
+            protected_only.kernel_memory.write_exits());
+  EXPECT_EQ(protected_only.stats.pages_flooded, 0u);
+  EXPECT_GT(flooded.stats.pages_flooded, 0u);
+}
+
 TEST(ForkWorkloadTest, TwoProcessesAreEnoughAndManyHaveSeveralChildren) {
   Options options = Forks(4);
   options.checking = Options::Checking::kOn;
