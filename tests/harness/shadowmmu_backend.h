@@ -5,6 +5,8 @@
 // can, and where the library could not refuse them (the address space of a
 // store, say) to one that is legal; everything else is put to it as it is.
 //
+// What guests do is in shadowmmu_backend_guest.cc.
+//
 // Thread safety: one thread at a time.
 
 #ifndef SHADOWMMU_TESTS_HARNESS_SHADOWMMU_BACKEND_H_
@@ -55,6 +57,9 @@ class ShadowmmuBackend : public Backend {
   Mmu& mmu() { return *mmu_; }
 
  private:
+  static OpResult NotExecuted();
+  static OpResult WithStatus(absl::Status status);
+
   // Each executes a family of ops.
   OpResult ApplySlot(const Op& op);
   OpResult ApplyVcpu(const Op& op);

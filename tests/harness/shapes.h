@@ -1,5 +1,6 @@
 // Shapes: short runs of ops in the order in which shadow MMUs have failed,
-// which single choices, each for itself, seldom come to.
+// which single choices, each for itself, seldom come to. Those in which a guest
+// changes an entry that it has used are in shapes_edits.cc.
 //
 // Thread safety: one thread at a time.
 
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "tests/harness/choices.h"
+#include "tests/harness/guest_tables.h"
 #include "tests/harness/ops.h"
 #include "tests/harness/scene.h"
 
@@ -53,6 +55,18 @@ class Shapes {
   std::vector<Op> DirtyLog();
 
  private:
+  // An entry's bits, as a guest has them that has used it.
+  static constexpr uint64_t kEntry = gpte::kPresent | gpte::kWritable |
+                                     gpte::kUser | gpte::kAccessed |
+                                     gpte::kDirty;
+  // Of Field::kPrivilege, and of Field::kType.
+  static constexpr uint64_t kUserMode = 0, kSupervisorMode = 1;
+  static constexpr uint64_t kRead = 0, kWrite = 1, kFetch = 2;
+
+  // The entry becomes `value`, or leads to gfn `target`.
+  static Op PteAs(uint64_t table, uint64_t index, uint64_t value);
+  static Op Pte(uint64_t table, uint64_t index, uint64_t target);
+
   // Entries that lead a vCPU from a root to entry `index` of a directory.
   struct Way {
     uint64_t vcpu = 0;

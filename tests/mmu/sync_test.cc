@@ -3,11 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <ostream>
 #include <string>
-#include <vector>
 
-#include "src/mmu/vcpu_state.h"
-#include "src/mmu/vm.h"
 #include "tests/mmu/unsync_fixture.h"
 
 namespace shadowmmu::testing {
@@ -16,20 +14,13 @@ namespace {
 class Sync : public UnsyncVm {
  protected:
   using UnsyncVm::UnsyncVm;
-
-  bool AskedToSync(unsigned vcpu) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    return (vm_.mmu().internals().vcpus[vcpu]->requests & request::kSyncRoot) !=
-           0;
-  }
 };
 
 // ---- When ----
 
 TEST_F(Sync, InvlpgMakesTheNextAccessReadTheNewEntry) {
-  Map(kGva, kData);
-  Map(kGva + kPageSize, kData + 8);
-  ExpectAt(kGva, kData);
-  ExpectAt(kGva + kPageSize, kData + 8);
+  MapAndUse(kGva, kData);
+  MapAndUse(kGva + kPageSize, kData + 8);
   Edit(kGva, kData + 1);
   // No flush yet: what the CPU has cached may be used.
   EXPECT_TRUE(cpu_->Touch(kGva, Read()).from_tlb);
@@ -43,10 +34,8 @@ TEST_F(Sync, InvlpgMakesTheNextAccessReadTheNewEntry) {
 }
 
 TEST_F(Sync, ALoadOfCr3BringsWhatItsRootLeadsToInStep) {
-  Map(kGva, kData);
-  Map(kGva + kPageSize, kData + 8);
-  ExpectAt(kGva, kData);
-  ExpectAt(kGva + kPageSize, kData + 8);
+  MapAndUse(kGva, kData);
+  MapAndUse(kGva + kPageSize, kData + 8);
   Edit(kGva, kData + 1);
   FlushAll();
   ExpectCounts(1, 1, 0);  // not before it enters
@@ -61,8 +50,7 @@ TEST_F(Sync, ALoadOfCr3BringsWhatItsRootLeadsToInStep) {
 }
 
 TEST_F(Sync, EveryWriteOfARegisterThatFlushesDoes) {
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   Edit(kGva, kData + 1);
   ASSERT_TRUE(cpu_->mmu().SetRegisters(cpu_->mmu().registers()).ok());
   ExpectAt(kGva, kData + 1);
@@ -74,8 +62,7 @@ TEST_F(Sync, EveryWriteOfARegisterThatFlushesDoes) {
 
 TEST_F(Sync, APageIsSyncedForAllVcpusAtOnce) {
   GuestVcpu& other = AddVcpu();
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   ExpectAt(other, kGva, kData);
   Edit(kGva, kData + 1);
   FlushAll(other);
@@ -90,8 +77,7 @@ TEST_F(Sync, MoreUnsyncPagesThanABatchHasAreAllSynced) {
     return kGva + 13 * i * BytesPerEntry(Level::k2M);
   };
   for (uint64_t i = 0; i < kMany; ++i) {
-    Map(at(i), kData + i);
-    ExpectAt(at(i), kData + i);
+    MapAndUse(at(i), kData + i);
   }
   for (uint64_t i = 0; i < kMany; ++i) Edit(at(i), kData + 100 + i);
   ExpectCounts(kMany, kMany, 0);
@@ -101,90 +87,9 @@ TEST_F(Sync, MoreUnsyncPagesThanABatchHasAreAllSynced) {
   for (uint64_t i = 0; i < kMany; ++i) ExpectAt(at(i), kData + 100 + i);
 }
 
-// ---- Switches between processes ----
-
-class SyncOnSwitch : public Sync {
- protected:
-  explicit SyncOnSwitch(SmallVm::Options options = {}) : Sync(options) {
-    first_ = cpu_->mmu().registers().cr3;
-    Map(kGva, kData);
-    GuestTableBuilder& second = vm_.UseTables(*cpu_, {Gfn(256), 16});
-    second_ = second.root().value();
-    EXPECT_TRUE(second.Map(kGva, ToGpa(kData + 8), Level::k4K, kAll).ok());
-    EXPECT_TRUE(cpu_->mmu().WriteCr3(first_).ok());
-  }
-  void Switch(uint64_t cr3) { ASSERT_TRUE(cpu_->mmu().WriteCr3(cr3).ok()); }
-
-  uint64_t first_ = 0;
-  uint64_t second_ = 0;
-};
-
-TEST_F(SyncOnSwitch, ComingBackToAPreviousRootSyncsIt) {
-  ExpectAt(kGva, kData);
-  Edit(kGva, kData + 1);
-  Switch(second_);
-  ExpectAt(kGva, kData + 8);
-  ExpectCounts(1, 1, 0);  // nothing of the other process
-  Switch(first_);
-  ExpectAt(kGva, kData + 1);
-  ExpectCounts(0, 1, 1);
-}
-
-TEST_F(SyncOnSwitch, TheRequestOfALeftRootDoesNoHarm) {
-  ExpectAt(kGva, kData);
-  Edit(kGva, kData + 1);
-  FlushAll();
-  Switch(second_);
-  ExpectAt(kGva, kData + 8);
-  Switch(first_);
-  ExpectAt(kGva, kData + 1);
-  ExpectCounts(0, 1, 1);
-}
-
-TEST_F(SyncOnSwitch, TakesNoLockOfTheVmWhereNothingIsUnsync) {
-  ExpectAt(kGva, kData);
-  Switch(second_);
-  ExpectAt(kGva, kData + 8);
-  Switch(first_);
-  Edit(kGva, kData + 1);
-  {
-    // A lock taken twice by one thread is a check, in debug builds.
-    MutexLock held(&vm_.mmu().internals().lock);
-    Switch(second_);
-    Run(*cpu_);
-    FlushAll();
-    Run(*cpu_);
-    // Nor does the register write that finds something; the entry does.
-    Switch(first_);
-    EXPECT_TRUE(AskedToSync(0));
-  }
-  ExpectAt(kGva, kData + 1);
-  ExpectCounts(0, 1, 1);
-}
-
-class SyncOfNewRoots : public SyncOnSwitch {
- protected:
-  SyncOfNewRoots() : SyncOnSwitch({.previous_roots = 0}) {}
-};
-
-// The root is let go of and made anew, of the pages that are there.
-TEST_F(SyncOfNewRoots, ARootOfKeptPagesIsSynced) {
-  ExpectAt(kGva, kData);
-  Edit(kGva, kData + 1);
-  Switch(second_);
-  ExpectAt(kGva, kData + 8);
-  ExpectCounts(1, 1, 0);
-  Switch(first_);
-  ExpectAt(kGva, kData + 1);
-  ExpectCounts(0, 1, 1);
-}
-
 TEST_F(Sync, ComingBackToAnAddressSpaceSyncs) {
-  SlotSpec smm = vm_.memory().slots()[0];
-  smm.space = AddressSpace::kSmm;
-  vm_.AddSlot(smm);
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  AddSmmSlot();
+  MapAndUse(kGva, kData);
   Edit(kGva, kData + 1);
   ASSERT_TRUE(cpu_->mmu().SetAddressSpace(AddressSpace::kSmm).ok());
   Run(*cpu_);
@@ -201,10 +106,8 @@ class SyncPae : public Sync {
 
 TEST_F(SyncPae, EachOfTheFourDirectoriesIsLookedAt) {
   const Gva high{0xc000'5000};
-  Map(kGva, kData);
-  Map(high, kData + 8);
-  ExpectAt(kGva, kData);
-  ExpectAt(high, kData + 8);
+  MapAndUse(kGva, kData);
+  MapAndUse(high, kData + 8);
   Edit(high, kData + 1);
   FlushAll();
   ExpectAt(high, kData + 1);
@@ -247,8 +150,7 @@ TEST_F(Sync, WhatALinkedPageLeadsToIsSynced) {
 
 TEST_F(Sync, TheTableCannotBeWrittenFromBeforeItIsReadOn) {
   GuestVcpu& other = AddVcpu();
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   ASSERT_TRUE(StoreBy(other, EntryAt(kGva), EntryFor(kData + 1)).hit());
   const Gva window = kWindow + EntryAt(kGva).value();
   // The other vCPU is in the guest, and has the window cached.
@@ -272,8 +174,7 @@ TEST_F(Sync, TheTableCannotBeWrittenFromBeforeItIsReadOn) {
 // page in step already, and go on with what is about to be dropped.
 TEST_F(Sync, APageIsMarkedUntilItsOldEntriesAreGone) {
   GuestVcpu& other = AddVcpu();
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   ExpectAt(other, kGva, kData);
   Edit(kGva, kData + 1);
   int reads = 0;
@@ -293,10 +194,8 @@ TEST_F(Sync, APageIsMarkedUntilItsOldEntriesAreGone) {
 // The host takes the table's memory away: nothing can be read, so nothing is
 // justified.
 TEST_F(Sync, ATableThatCannotBeReadLosesAllItsEntries) {
-  Map(kGva, kData);
-  Map(kGva + kPageSize, kData + 8);
-  ExpectAt(kGva, kData);
-  ExpectAt(kGva + kPageSize, kData + 8);
+  MapAndUse(kGva, kData);
+  MapAndUse(kGva + kPageSize, kData + 8);
   Edit(kGva, kData + 1);
   const Hva hva =
       vm_.memory().HvaOf(AddressSpace::kNormal, EntryAt(kGva)).value();
@@ -396,8 +295,7 @@ TEST_F(Sync, RightsThatUpperEntriesTookAwayAreNotMissed) {
 
 // A kernel clears A and D to learn who uses what.
 TEST_F(Sync, BitsThatTheGuestClearedAreSetAgainByTheNextAccess) {
-  Map(kGva, kData);
-  ExpectAt(kGva, kData, Write());
+  MapAndUse(kGva, kData, Write());
   Edit(kGva, EntryFor(kData, kUsed & ~(gpte::kAccessed | gpte::kDirty)));
   FlushAll();
   ExpectAt(kGva, kData);
@@ -412,8 +310,7 @@ TEST_F(Sync, BitsThatTheGuestClearedAreSetAgainByTheNextAccess) {
 
 TEST_F(Sync, RightsThatTheGuestTookAwayAreGoneFromEveryCpu) {
   GuestVcpu& other = AddVcpu();
-  Map(kGva, kData);
-  ExpectAt(kGva, kData, Write());
+  MapAndUse(kGva, kData, Write());
   ExpectAt(other, kGva, kData, Write());
   ASSERT_TRUE(other.mmu().EnterGuest().resume());
   ASSERT_TRUE(other.cpu().Access(kGva, Write()).hit());

@@ -1,5 +1,5 @@
 // A VM whose guest edits its own page tables, through a window that maps all of
-// them: for unsync_test.cc and sync_test.cc.
+// them: for unsync_test.cc, sync_test.cc and sync_switch_test.cc.
 //
 // Thread safety: one thread at a time.
 
@@ -11,6 +11,9 @@
 #include <cstdint>
 #include <span>
 
+#include "absl/base/thread_annotations.h"
+#include "src/mmu/vcpu_state.h"
+#include "src/mmu/vm.h"
 #include "tests/harness/small_vm.h"
 
 namespace shadowmmu::testing {
@@ -55,6 +58,12 @@ class UnsyncVm : public ::testing::Test {
     return ToGfn(EntryAt(gva, level));
   }
   uint64_t Entry(Gva gva) { return tables_->Entry(gva, Level::k4K).value(); }
+  // The other address space shows the same memory.
+  void AddSmmSlot() {
+    SlotSpec smm = vm_.memory().slots()[0];
+    smm.space = AddressSpace::kSmm;
+    vm_.AddSlot(smm);
+  }
   // Another vCPU in the same address space, on the same tables.
   GuestVcpu& AddVcpu() {
     GuestVcpu& other = vm_.AddVcpu();
@@ -88,6 +97,11 @@ class UnsyncVm : public ::testing::Test {
     ASSERT_TRUE(cpu.mmu().WriteCr3(cpu.mmu().registers().cr3).ok());
   }
   void FlushAll() { FlushAll(*cpu_); }
+  // From then on the tables that lead there are shadowed.
+  void MapAndUse(Gva gva, Gfn gfn, const Access& access = Read()) {
+    Map(gva, gfn);
+    ExpectAt(gva, gfn, access);
+  }
   // The vCPU enters, and so does what is asked of it.
   void Run(GuestVcpu& cpu) {
     ASSERT_TRUE(cpu.mmu().EnterGuest().resume());
@@ -117,6 +131,12 @@ class UnsyncVm : public ::testing::Test {
     EXPECT_EQ(stats.unsyncs, unsyncs);
     EXPECT_EQ(stats.syncs, syncs);
     EXPECT_EQ(vm_.Violations(), "");
+  }
+
+  // Whether the vCPU has to sync its root before it enters.
+  bool AskedToSync(unsigned vcpu) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return (vm_.mmu().internals().vcpus[vcpu]->requests & request::kSyncRoot) !=
+           0;
   }
 
   SmallVm vm_;

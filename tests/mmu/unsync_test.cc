@@ -15,8 +15,7 @@ class Unsync : public UnsyncVm {
 };
 
 TEST_F(Unsync, AWriteToAPageTableTakesOneFaultAndNoEmulation) {
-  Map(kGva, kData);
-  ExpectAt(kGva, kData, Write());
+  MapAndUse(kGva, kData, Write());
   const TouchResult stored = StoreBy(*cpu_, EntryAt(kGva), EntryFor(kData + 1));
   ASSERT_TRUE(stored.hit()) << stored;
   EXPECT_EQ(stored.faults, 1u);
@@ -25,8 +24,7 @@ TEST_F(Unsync, AWriteToAPageTableTakesOneFaultAndNoEmulation) {
 }
 
 TEST_F(Unsync, FurtherStoresNeedNoExit) {
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   Edit(kGva, kData + 1);
   for (uint64_t i = 0; i < 20; ++i) {
     const TouchResult stored =
@@ -41,8 +39,7 @@ TEST_F(Unsync, FurtherStoresNeedNoExit) {
 // A table that was read through the window first: its mapping is there, and
 // read-only.
 TEST_F(Unsync, AReadOfATrackedTableLeavesItTracked) {
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   ExpectAt(kWindow + EntryAt(kGva).value(), TableOf(kGva));
   ExpectCounts(0, 0, 0);
   Edit(kGva, kData + 1);
@@ -50,8 +47,7 @@ TEST_F(Unsync, AReadOfATrackedTableLeavesItTracked) {
 }
 
 TEST_F(Unsync, TablesAboveTheLastLevelNeverAre) {
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   for (const Level level : {Level::k2M, Level::k1G, Level::k512G}) {
     const Gpa entry = EntryAt(kGva, level);
     const TouchResult stored =
@@ -112,8 +108,7 @@ class NoUnsync : public Unsync {
 };
 
 TEST_F(NoUnsync, EveryStoreIntoAShadowedTableIsEmulated) {
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   ExpectTrapped(StoreBy(*cpu_, EntryAt(kGva), EntryFor(kData + 1)));
   ExpectCounts(0, 0, 0);
 }
@@ -148,9 +143,7 @@ TEST_F(Unsync, AllPagesOfATableBecomeUnsyncAtOnceAndAreSyncedOneByOne) {
 }
 
 TEST_F(Unsync, PagesOfBothAddressSpacesAre) {
-  SlotSpec smm = vm_.memory().slots()[0];
-  smm.space = AddressSpace::kSmm;
-  vm_.AddSlot(smm);
+  AddSmmSlot();
   Map(kGva, kData);
   GuestVcpu& other = AddVcpu();
   ASSERT_TRUE(other.mmu().SetAddressSpace(AddressSpace::kSmm).ok());
@@ -176,13 +169,10 @@ TEST_F(Unsync, PagesOfBothAddressSpacesAre) {
 
 // The table of one space is written through the other, which does not use it.
 TEST_F(Unsync, AStoreThroughTheOtherAddressSpaceMakesTheTableUnsync) {
-  SlotSpec smm = vm_.memory().slots()[0];
-  smm.space = AddressSpace::kSmm;
-  vm_.AddSlot(smm);
+  AddSmmSlot();
   GuestVcpu& other = vm_.AddVcpu();
   ASSERT_TRUE(other.mmu().SetAddressSpace(AddressSpace::kSmm).ok());
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   EXPECT_TRUE(other.Touch(Gva(EntryAt(kGva).value()), Write()).hit());
   ExpectCounts(1, 1, 0);
   FlushAll();
@@ -219,8 +209,7 @@ TEST_F(Unsync32Bit, BothHalvesOfATableAre) {
 // ---- Pages that go ----
 
 TEST_F(Unsync, ObsoletePagesOfTheTableAre) {
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   vm_.mmu().BumpGeneration();
   // No current page shadows the table.
   Edit(kGva, kData + 1);
@@ -238,8 +227,7 @@ TEST_F(Unsync, ObsoletePagesOfTheTableAre) {
 }
 
 TEST_F(Unsync, AZapTakesUnsyncPagesToo) {
-  Map(kGva, kData);
-  ExpectAt(kGva, kData);
+  MapAndUse(kGva, kData);
   Edit(kGva, kData + 1);
   vm_.mmu().InvalidateAll(Strategy::kZapAll);
   ExpectCounts(0, 1, 0);
@@ -269,8 +257,7 @@ TEST_F(Unsync, ASlotGoesWithUnsyncPagesOfTablesInIt) {
 // ---- Stores that the hypervisor emulates ----
 
 TEST_F(Unsync, AnEmulatedStoreIntoAnUnsyncTableCountsAtOnce) {
-  Map(kGva, kData);
-  ExpectAt(kGva, kData, Write());
+  MapAndUse(kGva, kData, Write());
   Edit(kGva + kPageSize, kData + 1);
   tables_->SetStore(&vm_.tracked());
   Map(kGva, kData + 2);
