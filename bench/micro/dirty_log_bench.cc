@@ -15,7 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/micro/ops.h"
-#include "bench/micro/options.h"
+#include "bench/micro/register_ops.h"
 #include "bench/micro/registry.h"
 #include "src/base/check.h"
 
@@ -106,32 +106,14 @@ std::string StopOp(ShadowMap& map, Meter& meter) {
   return Finish(map, std::move(wrong));
 }
 
-using Op = std::string (*)(ShadowMap& map, Meter& meter);
-constexpr std::pair<const char*, Op> kOps[] = {
+constexpr NamedOp kOps[] = {
     {"start", StartOp},
     {"get_and_clear", GetAndClearOp},
     {"stop", StopOp},
 };
 
-void RunDirtyLog(benchmark::State& state, uint64_t gfns, Order order, Op op) {
-  const Layout layout = Layout::Direct(gfns, order);
-  MeasureOp(state, layout, layout.sptes(), op);
-}
-
 }  // namespace
 
-void RegisterDirtyLog() {
-  for (const auto& [name, op] : kOps) {
-    for (const uint64_t gfns : TheOptions().Sizes()) {
-      for (const Order order : {Order::kSequential, Order::kRandom}) {
-        Register(absl::StrCat("DirtyLog/", name, "/N:", gfns,
-                              "/order:", Name(order)),
-                 [gfns = gfns, order = order, op = op](benchmark::State& s) {
-                   RunDirtyLog(s, gfns, order, op);
-                 });
-      }
-    }
-  }
-}
+void RegisterDirtyLog() { RegisterDirectOps("DirtyLog", kOps); }
 
 }  // namespace shadowmmu::bench

@@ -9,16 +9,13 @@
 #include "absl/strings/str_cat.h"
 #include "bench/micro/ops.h"
 #include "bench/micro/options.h"
+#include "bench/micro/register_ops.h"
 #include "bench/micro/registry.h"
 
 namespace shadowmmu::bench {
 namespace {
 
-using Op = std::string (*)(ShadowMap& map, Meter& meter);
-
-enum class Per : uint8_t { kSpte, kGfn };
-
-struct NamedOp {
+struct IndirectOp {
   const char* name;
   Op op;
   Per per = Per::kSpte;
@@ -31,7 +28,7 @@ std::string Drop(ShadowMap& map, Meter& meter) {
   return DropOp(map, order, meter);
 }
 
-constexpr NamedOp kOps[] = {
+constexpr IndirectOp kOps[] = {
     {.name = "add", .op = PopulateOp, .all_maps = true},
     {.name = "drop_random", .op = Drop<DropOrder::kRandom>},
     {.name = "drop_fifo", .op = Drop<DropOrder::kFifo>},
@@ -67,25 +64,18 @@ std::vector<Shape> Shapes() {
   return shapes;
 }
 
-void RunIndirect(benchmark::State& state, const Shape& shape, MapKind kind,
-                 const NamedOp& op) {
-  const Layout layout = Layout::Indirect(shape.aliases, shape.gfns, kind);
-  const uint64_t items = op.per == Per::kGfn ? shape.gfns : layout.sptes();
-  MeasureOp(state, layout, items, op.op);
-}
-
-void RegisterOne(const NamedOp& op, const Shape& shape, MapKind map) {
-  Register(absl::StrCat("Indirect/", op.name, "/aliases:", shape.aliases,
-                        "/N:", shape.gfns, "/map:", Name(map)),
-           [op, shape, map](benchmark::State& state) {
-             RunIndirect(state, shape, map, op);
-           });
+void RegisterOne(const IndirectOp& op, const Shape& shape, MapKind map) {
+  RegisterOp(
+      absl::StrCat("Indirect/", op.name, "/aliases:", shape.aliases,
+                   "/N:", shape.gfns, "/map:", Name(map)),
+      [=] { return Layout::Indirect(shape.aliases, shape.gfns, map); }, op.per,
+      op.op);
 }
 
 }  // namespace
 
 void RegisterIndirect() {
-  for (const NamedOp& op : kOps) {
+  for (const IndirectOp& op : kOps) {
     for (const Shape& shape : Shapes()) {
       RegisterOne(op, shape, MapKind::kRandom);
       if (!op.all_maps) continue;

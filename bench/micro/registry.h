@@ -1,6 +1,7 @@
 // The benchmarks, by file: each registers its own, in the sizes that the
 // options ask for. A new file adds its function here and to main.cc, and
-// measures with Measure() (meter.h).
+// measures with Measure() (meter.h), or registers operations on a populated map
+// by register_ops.h.
 
 #ifndef SHADOWMMU_BENCH_MICRO_REGISTRY_H_
 #define SHADOWMMU_BENCH_MICRO_REGISTRY_H_

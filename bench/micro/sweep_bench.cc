@@ -15,6 +15,7 @@
 #include "bench/micro/ops.h"
 #include "bench/micro/options.h"
 #include "bench/micro/random.h"
+#include "bench/micro/register_ops.h"
 #include "bench/micro/registry.h"
 #include "src/mmu/removals.h"
 #include "src/mmu/rmap_walk.h"
@@ -24,8 +25,6 @@ namespace {
 
 constexpr uint64_t kDropSeed = 4242;
 constexpr uint64_t kAliases[] = {1, 4, 16};
-
-using Op = std::string (*)(ShadowMap& map, Meter& meter);
 
 template <uint64_t kFar, uint64_t kNear>
 std::string Protect(ShadowMap& map, Meter& meter) {
@@ -72,12 +71,12 @@ void RegisterSweep(const std::string& name, Op op) {
   for (const uint64_t aliases : kAliases) {
     const uint64_t sptes =
         std::min(TheOptions().Sizes().back(), uint64_t{1} << 20);
-    Register(absl::StrCat("Sweep/", name, "/aliases:", aliases),
-             [=](benchmark::State& state) {
-               const Layout layout =
-                   Layout::Indirect(aliases, sptes / aliases, MapKind::kRandom);
-               MeasureOp(state, layout, sptes, op);
-             });
+    RegisterOp(
+        absl::StrCat("Sweep/", name, "/aliases:", aliases),
+        [=] {
+          return Layout::Indirect(aliases, sptes / aliases, MapKind::kRandom);
+        },
+        Per::kSpte, op);
   }
 }
 
