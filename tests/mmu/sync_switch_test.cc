@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <ostream>
+#include <string>
 
 #include "src/mmu/vm.h"
 #include "tests/mmu/unsync_fixture.h"
@@ -86,6 +88,79 @@ TEST_F(SyncOfNewRoots, ARootOfKeptPagesIsSynced) {
   ExpectAt(kGva, kData + 1);
   ExpectCounts(0, 1, 1);
 }
+
+// ---- PCIDs: a root is flushed while its vCPU is at another one ----
+
+constexpr uint64_t kFirstPcid = 1;
+constexpr uint64_t kSecondPcid = 2;
+
+// What flushes kFirstPcid while kSecondPcid is current, whose CR3 is `second`.
+struct PcidFlush {
+  std::string name;
+  absl::Status (*flush)(VcpuMmu& mmu, uint64_t second);
+};
+std::ostream& operator<<(std::ostream& os, const PcidFlush& flush) {
+  return os << flush.name;
+}
+
+class SyncOfAFlushedPcid : public SyncOnSwitch,
+                           public ::testing::WithParamInterface<PcidFlush> {
+ protected:
+  SyncOfAFlushedPcid() {
+    PagingRegisters registers = cpu_->mmu().registers();
+    registers.cr4 |= cr4::kPcide;
+    EXPECT_TRUE(cpu_->mmu().SetRegisters(registers).ok());
+    first_ |= kFirstPcid;
+    second_ |= kSecondPcid;
+  }
+  void Keeping(uint64_t cr3) { Switch(cr3 | cr3::kNoFlush); }
+};
+
+// The switch itself asks for nothing.
+TEST_P(SyncOfAFlushedPcid, IsDueWhenTheVcpuComesBackThoughItKeepsAll) {
+  Keeping(first_);
+  ExpectAt(kGva, kData);
+  Edit(kGva, kData + 1);
+  Keeping(second_);
+  ExpectAt(kGva, kData + 8);
+  ASSERT_TRUE(GetParam().flush(cpu_->mmu(), second_).ok());
+  ExpectAt(kGva, kData + 8);
+  ExpectCounts(1, 1, 0);
+  Keeping(first_);
+  ExpectAt(kGva, kData + 1);
+  ExpectCounts(0, 1, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    By, SyncOfAFlushedPcid,
+    ::testing::Values(PcidFlush{"InvpcidOfTheContext",
+                                [](VcpuMmu& mmu, uint64_t /*second*/) {
+                                  return mmu.Invpcid(InvpcidType::kContext,
+                                                     {.pcid = kFirstPcid});
+                                }},
+                      PcidFlush{"InvpcidOfAll",
+                                [](VcpuMmu& mmu, uint64_t /*second*/) {
+                                  return mmu.Invpcid(InvpcidType::kAll, {});
+                                }},
+                      PcidFlush{"InvpcidOfAllWithGlobal",
+                                [](VcpuMmu& mmu, uint64_t /*second*/) {
+                                  return mmu.Invpcid(
+                                      InvpcidType::kAllWithGlobal, {});
+                                }},
+                      PcidFlush{"ACr3WriteToAnotherTableOfThePcid",
+                                [](VcpuMmu& mmu, uint64_t second) {
+                                  return mmu.WriteCr3((second & ~cr3::kPcid) |
+                                                      kFirstPcid);
+                                }},
+                      PcidFlush{"ALoadOfRegisters",
+                                [](VcpuMmu& mmu, uint64_t /*second*/) {
+                                  PagingRegisters registers = mmu.registers();
+                                  registers.cr4 ^= cr4::kPge;
+                                  return mmu.SetRegisters(registers);
+                                }}),
+    [](const ::testing::TestParamInfo<PcidFlush>& flush) {
+      return flush.param.name;
+    });
 
 }  // namespace
 }  // namespace shadowmmu::testing
