@@ -7,10 +7,10 @@
 
 #include <array>
 #include <atomic>
-#include <cstdlib>
 #include <thread>
 #include <vector>
 
+#include "tests/concurrent/rng.h"
 #include "tests/harness/small_vm.h"
 
 namespace shadowmmu::testing {
@@ -29,29 +29,6 @@ constexpr uint64_t kTablesPerVcpu = 110;
 constexpr Gva kWindow{0x4000'0000};
 // The slot that comes and goes.
 constexpr SlotSpec kGuestSlot{.id = SlotId{7}, .base = Gfn(0x8000), .pages = 8};
-
-// Another number for another mixture: the environment variable
-// SHADOWMMU_THREADS_SEED.
-uint64_t Seed() {
-  const char* const text = std::getenv("SHADOWMMU_THREADS_SEED");
-  return text == nullptr ? 0 : std::strtoull(text, nullptr, 10);
-}
-
-class Rng {
- public:
-  // `thread`: a number of its own for each.
-  explicit Rng(uint64_t thread) : state_(Seed() * 1000 + thread) {}
-  uint64_t Below(uint64_t bound) {
-    state_ += 0x9e3779b97f4a7c15u;
-    uint64_t z = state_;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return (z ^ z >> 31) % bound;
-  }
-
- private:
-  uint64_t state_;
-};
 
 using Modes = std::array<GuestMode, kVcpus>;
 constexpr Modes kAllAlike = {GuestMode::kFourLevel, GuestMode::kFourLevel,
