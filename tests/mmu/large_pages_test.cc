@@ -78,10 +78,27 @@ class LargePages : public ::testing::TestWithParam<Level> {
   }
   // The guest uses a page of the large one as a page table, and maps through
   // it.
-  void ShadowATableAt(uint64_t page) {
+  void ShadowATableAt(uint64_t page, GuestVcpu& cpu) {
     ASSERT_TRUE(tables_->SetTable(kSmallGva, Level::k2M, base() + page).ok());
     ASSERT_TRUE(tables_->Map(kSmallGva, Gpa(0x1000), Level::k4K, kAll).ok());
-    ASSERT_TRUE(cpu_->Touch(kSmallGva, Read()).hit());
+    ASSERT_TRUE(cpu.Touch(kSmallGva, Read()).hit());
+  }
+  void ShadowATableAt(uint64_t page) { ShadowATableAt(page, *cpu_); }
+  // A vCPU on the same tables, in the address space that SMM sees: the same
+  // memory.
+  GuestVcpu& AddSmmVcpu() {
+    for (const uint32_t id : {0u, ToInt(kLarge)}) {
+      SlotSpec slot = *vm_.mmu().FindSlot(kNormal, SlotId{id});
+      slot.space = AddressSpace::kSmm;
+      vm_.AddSlot(slot);
+    }
+    GuestVcpu& smm = vm_.AddVcpu();
+    EXPECT_TRUE(smm.mmu().SetAddressSpace(AddressSpace::kSmm).ok());
+    EXPECT_TRUE(
+        smm.mmu()
+            .SetRegisters(RegistersFor(GuestMode::kFourLevel, tables_->root()))
+            .ok());
+    return smm;
   }
   // That table is a table no more.
   void Unshadow(uint64_t page) {
@@ -201,6 +218,15 @@ TEST_P(LargePages, ATableThatIsShadowedInsideSplitsAtTheNextStore) {
   AddSlot();
   EXPECT_EQ(LevelOf(7), level());
   ShadowATableAt(9);
+  EXPECT_EQ(LevelOf(7), Level::k4K);
+  EXPECT_EQ(LevelOf(10), Level::k4K);
+}
+
+TEST_P(LargePages, ATableThatTheOtherAddressSpaceShadowsSplitsToo) {
+  AddSlot();
+  GuestVcpu& smm = AddSmmVcpu();
+  EXPECT_EQ(LevelOf(7), level());
+  ShadowATableAt(9, smm);
   EXPECT_EQ(LevelOf(7), Level::k4K);
   EXPECT_EQ(LevelOf(10), Level::k4K);
 }
