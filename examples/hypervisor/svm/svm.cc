@@ -1,0 +1,67 @@
+#include "svm/svm.h"
+
+#include <cpuid.h>
+
+extern "C" void SvmEnter(uint64_t vmcb, hypervisor::SvmRegisters* registers,
+                         uint64_t host);
+
+namespace hypervisor {
+namespace {
+
+constexpr uint32_t kMsrEfer = 0xc0000080;
+constexpr uint64_t kEferSvme = 1u << 12;
+constexpr uint32_t kMsrVmCr = 0xc0010114;
+constexpr uint64_t kVmCrSvmeDisabled = 1u << 4;
+constexpr uint32_t kMsrHostSave = 0xc0010117;
+
+struct alignas(4096) Page {
+  std::byte bytes[4096];
+};
+Page host_save_area;  // VMRUN's own
+Vmcb host_state;      // what VMSAVE keeps
+
+uint64_t ReadMsr(uint32_t msr) {
+  uint32_t low = 0;
+  uint32_t high = 0;
+  __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
+  return uint64_t{high} << 32 | low;
+}
+
+void WriteMsr(uint32_t msr, uint64_t value) {
+  __asm__ volatile("wrmsr"
+                   :
+                   : "c"(msr), "a"(static_cast<uint32_t>(value)),
+                     "d"(static_cast<uint32_t>(value >> 32)));
+}
+
+bool HasSvm() {
+  uint32_t a = 0;
+  uint32_t b = 0;
+  uint32_t c = 0;
+  uint32_t d = 0;
+  constexpr uint32_t kSvm = 1u << 2;
+  return __get_cpuid(0x80000001, &a, &b, &c, &d) != 0 && (c & kSvm) != 0;
+}
+
+// Pointers are physical addresses here.
+uint64_t AddressOf(const void* pointer) {
+  return reinterpret_cast<uint64_t>(pointer);
+}
+
+}  // namespace
+
+absl::Status EnableSvm() {
+  if (!HasSvm()) return absl::UnimplementedError("this CPU has no SVM");
+  if ((ReadMsr(kMsrVmCr) & kVmCrSvmeDisabled) != 0) {
+    return absl::UnimplementedError("the firmware has switched SVM off");
+  }
+  WriteMsr(kMsrEfer, ReadMsr(kMsrEfer) | kEferSvme);
+  WriteMsr(kMsrHostSave, AddressOf(&host_save_area));
+  return absl::OkStatus();
+}
+
+void SvmRun(Vmcb& vmcb, SvmRegisters& registers) {
+  SvmEnter(AddressOf(&vmcb), &registers, AddressOf(&host_state));
+}
+
+}  // namespace hypervisor
