@@ -1,0 +1,134 @@
+// The local APIC of one CPU, in xAPIC mode.
+//
+// AMD APM vol. 2, chapter 16; Intel SDM vol. 3, chapter 11. Registers are 32
+// bits wide, 16 bytes apart, from 0xfee00000. What is there: ID, version, TPR,
+// PPR, EOI, LDR, DFR, SVR, ISR/TMR/IRR, ESR, ICR, the local vector table, and
+// the timer on a bus of 1 GHz. Interprocessor interrupts reach this CPU only;
+// those for others, and NMI, SMI, INIT and start-up ones, vanish.
+//
+// The PIC's output is wired to LINT0, and PassesExtInt() says whether it gets
+// through to the CPU: while the APIC is disabled, or by LVT LINT0 as ExtINT.
+// The reset state passes it, so a board whose guest never looks at the APIC
+// works (virtual wire mode).
+//
+// Invariants:
+//  1. An enabled APIC has a request pending iff the class of its highest IRR
+//  bit
+//     is above the class of PPR, which is that of max(TPR, highest ISR bit).
+//  2. While software-disabled (SVR.8 = 0) no vector is accepted, and every
+//     LVT entry is masked (APM vol. 2, 16.4.7).
+//  3. At most one timer interrupt is ever owed: periods that went by unseen are
+//     one interrupt, as in IRR.
+//
+// Thread safety: none.
+
+#ifndef HYPERVISOR_DEVICES_LOCAL_APIC_H_
+#define HYPERVISOR_DEVICES_LOCAL_APIC_H_
+
+#include <array>
+#include <bitset>
+#include <cstdint>
+#include <optional>
+
+#include "devices/clock.h"
+#include "devices/interrupts.h"
+#include "devices/mmio_bus.h"
+
+namespace hypervisor {
+
+inline constexpr uint64_t kLocalApicBase = 0xfee00000;
+inline constexpr uint64_t kLocalApicBytes = 0x1000;
+
+class LocalApic : public MmioDevice, public InterruptSource {
+ public:
+  // APIC_BASE.EN, bit 11 of the MSR (SDM vol. 3, 11.4.3).
+  enum class GlobalEnable : uint8_t { kDisabled, kEnabled };
+
+  LocalApic(Clock& clock, uint8_t id);
+
+  // While disabled, registers read as all ones and the APIC does nothing.
+  // Enabling resets it.
+  void SetGlobalEnable(GlobalEnable enable);
+
+  uint64_t Read(uint64_t offset, unsigned bytes) override;
+  void Write(uint64_t offset, unsigned bytes, uint64_t value) override;
+
+  bool Pending() override;
+  uint8_t Acknowledge() override;
+
+  // The PIC's interrupts reach the CPU.
+  bool PassesExtInt() const;
+
+  // CR8 is TPR bits 7:4 (SDM vol. 3, 11.8.6.1).
+  uint8_t TaskPriorityClass() const;
+  void SetTaskPriorityClass(uint8_t priority_class);
+
+  // The Clock time of the timer's next interrupt, if one is armed.
+  std::optional<uint64_t> NextEvent() const;
+  // Accepts the timer's interrupt if it is due.
+  void Advance();
+
+ private:
+  // Local vector table entries, in the order of their registers.
+  enum Lvt : unsigned {
+    kTimer,
+    kThermal,
+    kPerformance,
+    kLint0,
+    kLint1,
+    kError,
+    kLvts
+  };
+  using Vectors = std::bitset<256>;
+
+  void Reset();
+  bool SoftwareEnabled() const;
+  uint32_t ReadRegister(uint32_t reg);
+  void WriteRegister(uint32_t reg, uint32_t value);
+  void WriteLvt(Lvt entry, uint32_t value);
+  void WriteSpurious(uint32_t value);
+  void EndOfInterrupt();
+
+  // Interprocessor interrupts.
+  void SendCommand();
+  bool CommandIsForMe() const;
+  // Takes a fixed interrupt into IRR.
+  void Accept(uint8_t vector);
+  // Notes an error, and raises the error interrupt if it is not masked.
+  void Error(uint32_t bit);
+
+  uint8_t ProcessorPriority() const;
+
+  // The timer. One count takes TimerDivisor() nanoseconds.
+  uint64_t TimerDivisor() const;
+  bool TimerIsPeriodic() const;
+  uint32_t TimerCount();
+  void StartTimer(uint32_t count);
+
+  Clock& clock_;
+  const uint8_t id_at_reset_;
+  GlobalEnable global_enable_ = GlobalEnable::kEnabled;
+
+  uint32_t id_ = 0;
+  uint8_t task_priority_ = 0;
+  uint32_t logical_destination_ = 0;
+  uint32_t destination_format_ = 0;
+  uint32_t spurious_ = 0;
+  uint32_t errors_ = 0;        // since ESR was last written
+  uint32_t error_status_ = 0;  // what ESR reads
+  uint32_t command_low_ = 0;
+  uint32_t command_high_ = 0;
+  std::array<uint32_t, kLvts> lvt_ = {};
+  Vectors request_;
+  Vectors in_service_;
+  bool has_been_enabled_ = false;
+
+  uint32_t timer_initial_ = 0;
+  uint32_t timer_divide_ = 0;
+  uint64_t timer_start_ = 0;            // Clock time of the last (re)load
+  std::optional<uint64_t> timer_next_;  // Clock time of the next expiry
+};
+
+}  // namespace hypervisor
+
+#endif  // HYPERVISOR_DEVICES_LOCAL_APIC_H_

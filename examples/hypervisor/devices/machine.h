@@ -1,0 +1,94 @@
+// The guest's board: a PC's chips on their buses.
+//
+//   serial port COM1  0x3f8  IRQ 4      keyboard controller  0x60, 0x64
+//   PIC pair          0x20, 0xa0        CMOS and clock       0x70  (no IRQ)
+//   PIT               0x40, 0x61 IRQ 0  local APIC           0xfee00000
+//   fw_cfg            0x510             exit port            0xf4
+//   test device       0xe0, 0x2000, 0xff000000
+//   debug consoles    0xe9, 0x402       reset                0x92, 0xcf9
+//
+// Everything else is absent: ports and addresses read as all ones, and so the
+// PCI probe at 0xcf8 finds nothing.
+//
+// No firmware has run, but the board is as firmware leaves it: the PICs
+// initialised with IRQ 0-7 on vectors 0x08-0x0f and IRQ 8-15 on 0x70-0x77 and
+// all masked, PIT channel 0 at 18.2 Hz, the local APIC transparent to the PIC
+// (virtual wire mode: MultiProcessor Specification 1.4, 3.6.2.2), the memory's
+// size in CMOS.
+//
+// How to run it:
+//  - every guest IN, OUT and access to absent memory goes to ports() or mmio();
+//  - when the Clock reaches NextEvent(), and before InterruptPending() is
+//  asked,
+//    call Advance();
+//  - when InterruptPending() and the guest can take an interrupt, inject
+//    AcknowledgeInterrupt().
+// The sinks are called from within these calls: a sink notes what was asked of
+// it, and must not call back into the board.
+//
+// Thread safety: none; one thread at a time.
+
+#ifndef HYPERVISOR_DEVICES_MACHINE_H_
+#define HYPERVISOR_DEVICES_MACHINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "devices/clock.h"
+#include "devices/io_bus.h"
+#include "devices/local_apic.h"
+#include "devices/mmio_bus.h"
+
+namespace hypervisor {
+
+class Machine {
+ public:
+  // What differs from board to board, and where its outputs go.
+  struct Config {
+    // RAM, all of it from address 0 (as CMOS and fw_cfg tell it).
+    uint64_t memory_bytes = 0;
+    // What the real-time clock says at Clock 0: seconds since 1970, UTC.
+    uint64_t start_time = 0;
+    // What the guest writes to COM1 and to the debug consoles.
+    std::function<void(char)> serial;
+    // The guest asks to end, with this value (0: success). isa-debug-exit would
+    // end the process with (code << 1) | 1.
+    std::function<void(uint32_t code)> exit;
+    // The guest asks for a reset: keyboard controller, port 0x92 or 0xcf9.
+    std::function<void()> reset;
+  };
+
+  Machine(Clock& clock, Config config);
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  IoBus& ports();
+  MmioBus& mmio();
+  // For the CPU's own faces of it: APIC_BASE.EN, CR8.
+  LocalApic& local_apic();
+
+  // An interrupt waits for the CPU, from the PIC or the local APIC.
+  bool InterruptPending();
+  // The CPU takes it: its vector. See InterruptSource.
+  uint8_t AcknowledgeInterrupt();
+
+  // The Clock time at which a device next has something to do; none if only
+  // the guest can make one act.
+  std::optional<uint64_t> NextEvent();
+  // Does what is due by now.
+  void Advance();
+
+  // A byte arrives at COM1.
+  void ReceiveSerial(char byte);
+
+ private:
+  struct Board;
+  std::unique_ptr<Board> board_;
+};
+
+}  // namespace hypervisor
+
+#endif  // HYPERVISOR_DEVICES_MACHINE_H_
