@@ -1,0 +1,88 @@
+#include "host/hypervisor_host.h"
+
+#include <cpuid.h>
+
+#include "absl/status/status.h"
+
+namespace hypervisor {
+namespace {
+
+using shadowmmu::Hva;
+using shadowmmu::Level;
+
+struct Leaf {
+  uint32_t eax = 0;
+  uint32_t ebx = 0;
+  uint32_t ecx = 0;
+  uint32_t edx = 0;
+};
+
+// Zeros where the CPU has no such leaf.
+Leaf Cpuid(uint32_t leaf) {
+  Leaf found;
+  if (__get_cpuid_count(leaf, 0, &found.eax, &found.ebx, &found.ecx,
+                        &found.edx) == 0) {
+    return Leaf();
+  }
+  return found;
+}
+
+constexpr bool Has(uint32_t value, unsigned bit) {
+  return (value >> bit & 1) != 0;
+}
+
+uint64_t BytesOf(Level level) {
+  return shadowmmu::PagesPerEntry(level) * shadowmmu::kPageSize;
+}
+
+}  // namespace
+
+HypervisorHost::HypervisorHost(std::span<std::byte> guest_memory, Level largest)
+    : begin_(reinterpret_cast<uint64_t>(guest_memory.data())),
+      end_(begin_ + guest_memory.size()),
+      largest_(largest) {}
+
+bool HypervisorHost::Inside(Hva hva, Level level) const {
+  const uint64_t begin = hva.value() & ~(BytesOf(level) - 1);
+  return begin >= begin_ && begin + BytesOf(level) <= end_;
+}
+
+absl::StatusOr<shadowmmu::HostPage> HypervisorHost::Resolve(
+    Hva hva, shadowmmu::AccessType /*type*/) {
+  const std::optional<shadowmmu::HostPage> page = TryResolve(hva);
+  if (!page) return absl::NotFoundError("not guest memory");
+  return *page;
+}
+
+std::optional<shadowmmu::HostPage> HypervisorHost::TryResolve(Hva hva) {
+  if (!Inside(hva, Level::k4K)) return std::nullopt;
+  shadowmmu::HostPage page;
+  page.pfn = shadowmmu::Pfn(hva.value() >> shadowmmu::kPageShift);
+  for (const Level level : {Level::k2M, Level::k1G}) {
+    if (level <= largest_ && Inside(hva, level)) page.largest = level;
+  }
+  return page;
+}
+
+void HypervisorHost::Kick(const shadowmmu::VcpuSet& /*set*/) {}
+
+void HypervisorHost::FlushTlb(const shadowmmu::VcpuSet& /*set*/,
+                              shadowmmu::FlushRange /*range*/) {}
+
+// The bits of CPUID: APM vol. 3, appendix E.
+shadowmmu::EntryFormat HypervisorHost::Format() const {
+  const Leaf structured = Cpuid(7);
+  const Leaf extended = Cpuid(0x80000001);
+  const Leaf sizes = Cpuid(0x80000008);
+  shadowmmu::EntryFormat format;
+  if (sizes.eax != 0) format.physical_bits = sizes.eax & 0xff;
+  format.has_no_execute = Has(extended.edx, 20);
+  format.has_1g_pages = Has(extended.edx, 26);
+  format.has_smep = Has(structured.ebx, 7);
+  format.has_smap = Has(structured.ebx, 20);
+  format.has_protection_keys = Has(structured.ecx, 3);
+  format.has_five_levels = Has(structured.ecx, 16);
+  return format;
+}
+
+}  // namespace hypervisor

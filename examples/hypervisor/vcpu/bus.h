@@ -1,0 +1,84 @@
+// Bus: a guest's memory and devices as its CPU reaches them, for what is
+// emulated: GuestBus on the library's Translate, GuestRead and GuestWrite, and
+// the board.
+//
+//  1. Memory that no slot has is a device's, or nobody's: it reads as all ones,
+//     and writes to it vanish, as those to ROM do.
+//  2. A walk that leads to a table in such memory finds entries of all ones:
+//     present, with reserved bits.
+//
+// Thread safety: one thread at a time.
+
+#ifndef HYPERVISOR_VCPU_BUS_H_
+#define HYPERVISOR_VCPU_BUS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "devices/machine.h"
+#include "emulate/exception.h"
+#include "emulate/guest_bus.h"
+#include "shadowmmu/access.h"
+#include "shadowmmu/fault.h"
+#include "shadowmmu/mmu.h"
+#include "shadowmmu/vcpu_mmu.h"
+#include "svm/vmcb.h"
+
+namespace hypervisor {
+
+// The page fault of rule 2.
+Exception AbsentTableFault(shadowmmu::Gva gva, const shadowmmu::Access& access,
+                           uint64_t efer, uint64_t cr4);
+// What a fault that the library wants injected is for the CPU.
+Exception ExceptionOf(const shadowmmu::GuestFault& fault);
+
+class Bus final : public GuestBus {
+ public:
+  // All outlive this.
+  Bus(shadowmmu::Mmu& mmu, shadowmmu::VcpuMmu& vcpu, Machine& machine,
+      const Vmcb& vmcb)
+      : mmu_(mmu), vcpu_(vcpu), machine_(machine), vmcb_(vmcb) {}
+
+  BusResult Read(shadowmmu::Gva gva, const BusAccess& access,
+                 std::span<std::byte> out) override;
+  BusResult Write(shadowmmu::Gva gva, const BusAccess& access,
+                  std::span<const std::byte> bytes) override;
+  BusResult Probe(shadowmmu::Gva gva, const BusAccess& access,
+                  size_t bytes) override;
+  ExchangeResult CompareExchange(shadowmmu::Gva gva, const BusAccess& access,
+                                 std::span<std::byte> expected,
+                                 std::span<const std::byte> desired) override;
+  uint32_t In(uint16_t port, unsigned bytes) override;
+  void Out(uint16_t port, unsigned bytes, uint32_t value) override;
+
+  // The CPU's side of an access: RFLAGS.AC and PKRU as they are now.
+  shadowmmu::Access AccessOf(const BusAccess& access) const;
+
+ private:
+  // An access is on two pages at most: none is longer than a page.
+  struct Piece {
+    shadowmmu::Gpa gpa;
+    size_t offset = 0;
+    size_t bytes = 0;
+  };
+  struct Pieces {
+    std::array<Piece, 2> piece;
+    size_t count = 0;
+  };
+
+  BusResult Translate(shadowmmu::Gva gva, const BusAccess& access, size_t bytes,
+                      Pieces& pieces);
+  BusResult ReadPiece(shadowmmu::Gpa gpa, std::span<std::byte> out);
+  BusResult WritePiece(shadowmmu::Gpa gpa, std::span<const std::byte> bytes);
+
+  shadowmmu::Mmu& mmu_;
+  shadowmmu::VcpuMmu& vcpu_;
+  Machine& machine_;
+  const Vmcb& vmcb_;
+};
+
+}  // namespace hypervisor
+
+#endif  // HYPERVISOR_VCPU_BUS_H_

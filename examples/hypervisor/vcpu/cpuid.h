@@ -1,0 +1,54 @@
+// Cpuid: what the guest's CPU says of itself: the CPU that it runs on, without
+// what is not emulated or not shadowed (APM vol. 3, appendix E).
+//
+//  1. A feature that is hidden is absent everywhere: CR4 does not take its bit,
+//     and the library is told.
+//
+// Thread safety: none; values that do not change once the guest runs.
+
+#ifndef HYPERVISOR_VCPU_CPUID_H_
+#define HYPERVISOR_VCPU_CPUID_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "shadowmmu/registers.h"
+
+namespace hypervisor {
+
+struct CpuidResult {
+  uint32_t eax = 0;
+  uint32_t ebx = 0;
+  uint32_t ecx = 0;
+  uint32_t edx = 0;
+};
+
+class Cpuid {
+ public:
+  // "+name" and "-name", as in GuestOptions. InvalidArgument: there is no such
+  // feature.
+  absl::Status Apply(std::span<const std::string> flags);
+
+  // What the guest reads with these in EAX and ECX; `cr4` is the guest's.
+  CpuidResult Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const;
+
+  // The bits of CR4 that the guest may set.
+  uint64_t AllowedCr4() const;
+  // What the library must know.
+  shadowmmu::CpuFeatures PagingFeatures() const;
+  unsigned physical_bits() const;
+
+ private:
+  // Bits that are hidden, and shown all the same, by name.
+  uint32_t hidden_1_ecx_ = 0;
+  uint32_t hidden_1_edx_ = 0;
+  uint32_t hidden_7_ebx_ = 0;
+  uint32_t hidden_7_ecx_ = 0;
+  uint32_t hidden_extended_edx_ = 0;
+};
+
+}  // namespace hypervisor
+
+#endif  // HYPERVISOR_VCPU_CPUID_H_
