@@ -2,6 +2,8 @@
 
 #include <cpuid.h>
 
+#include "boot/cpu.h"
+
 extern "C" void SvmEnter(uint64_t vmcb, hypervisor::SvmRegisters* registers,
                          uint64_t host);
 
@@ -19,20 +21,6 @@ struct alignas(4096) Page {
 };
 Page host_save_area;  // VMRUN's own
 Vmcb host_state;      // what VMSAVE keeps
-
-uint64_t ReadMsr(uint32_t msr) {
-  uint32_t low = 0;
-  uint32_t high = 0;
-  __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
-  return uint64_t{high} << 32 | low;
-}
-
-void WriteMsr(uint32_t msr, uint64_t value) {
-  __asm__ volatile("wrmsr"
-                   :
-                   : "c"(msr), "a"(static_cast<uint32_t>(value)),
-                     "d"(static_cast<uint32_t>(value >> 32)));
-}
 
 bool HasSvm() {
   uint32_t a = 0;

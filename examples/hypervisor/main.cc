@@ -1,0 +1,115 @@
+// The hypervisor: boots the guest of the bundle that QEMU gave it, and ends the
+// machine as the guest ends (loaders/exit_status.h). docs/hypervisor.md tells
+// the story.
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "boot/cpu.h"
+#include "boot/exit.h"
+#include "boot/module.h"
+#include "boot/tsc_clock.h"
+#include "loaders/bundle.h"
+#include "loaders/exit_status.h"
+#include "loaders/guest_image.h"
+#include "loaders/guest_memory.h"
+#include "svm/svm.h"
+#include "vcpu/cpuid.h"
+#include "vcpu/vcpu.h"
+#include "vcpu/vm.h"
+
+namespace hypervisor {
+namespace {
+
+// The guest's time begins with it.
+class GuestClock final : public Clock {
+ public:
+  uint64_t Nanoseconds() override { return MonotonicNanoseconds() - start_; }
+
+ private:
+  const uint64_t start_ = MonotonicNanoseconds();
+};
+
+// Not present before it is touched costs nothing here: all of it is there.
+absl::StatusOr<std::span<std::byte>> TakeMemory(uint64_t bytes) {
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    return absl::ResourceExhaustedError(
+        "memory_mib: the machine has not so much memory");
+  }
+  return std::span(static_cast<std::byte*>(memory), bytes);
+}
+
+void WriteToCom2(const std::string& text) {
+  constexpr uint16_t kData = 0x2f8;
+  constexpr uint16_t kLineStatus = 0x2fd;
+  constexpr uint8_t kEmpty = 1u << 5;
+  constexpr int kMaxWait = 1'000'000;
+  for (const char byte : text) {
+    for (int i = 0; i < kMaxWait && (PortIn8(kLineStatus) & kEmpty) == 0; ++i) {
+    }
+    PortOut8(kData, static_cast<uint8_t>(byte));
+  }
+}
+
+absl::Status RunToTheEnd(Vm& vm, const Cpuid& cpuid, const CpuState& first) {
+  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(vm, cpuid, first);
+  if (!vcpu.ok()) return vcpu.status();
+  while (!vm.ended()) {
+    if (absl::Status good = (*vcpu)->RunOnce(); !good.ok()) return good;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ExitStatus> Run() {
+  if (absl::Status on = EnableSvm(); !on.ok()) return on;
+  const absl::StatusOr<Bundle> bundle = Bundle::Read(BootModule());
+  if (!bundle.ok()) return bundle.status();
+  Cpuid cpuid;
+  if (absl::Status set = cpuid.Apply(bundle->options.cpu_flags); !set.ok()) {
+    return set;
+  }
+  const absl::StatusOr<std::span<std::byte>> memory =
+      TakeMemory(bundle->options.memory_mib * GuestMemoryView::kMiB);
+  if (!memory.ok()) return memory.status();
+  const absl::StatusOr<GuestMemoryView> view = GuestMemoryView::Make(*memory);
+  if (!view.ok()) return view.status();
+  const absl::StatusOr<CpuState> first = LoadGuest(*bundle, *view);
+  if (!first.ok()) return first.status();
+
+  GuestClock clock;
+  const absl::StatusOr<std::unique_ptr<Vm>> vm =
+      Vm::Create(*memory, clock, bundle->options, cpuid.physical_bits());
+  if (!vm.ok()) return vm.status();
+  const absl::Status ran = RunToTheEnd(**vm, cpuid, *first);
+  (*vm)->statistics().run_ns = clock.Nanoseconds();
+  const shadowmmu::Stats stats = (*vm)->mmu().GetStats();
+  if (bundle->options.statistics == Statistics::kCom2) {
+    WriteToCom2((*vm)->statistics().Json(stats));
+    std::printf("\n%s", (*vm)->statistics().Table(stats).c_str());
+  }
+  if (!ran.ok()) return ran;
+  return *(*vm)->ended();
+}
+
+}  // namespace
+}  // namespace hypervisor
+
+int main() {
+  const absl::StatusOr<hypervisor::ExitStatus> status = hypervisor::Run();
+  if (!status.ok()) {
+    std::printf("\nhypervisor: %s\n", status.status().ToString().c_str());
+  }
+  std::fflush(stdout);
+  hypervisor::ExitMachine(
+      static_cast<unsigned>(status.value_or(hypervisor::ExitStatus::kFailed)));
+}

@@ -1,0 +1,82 @@
+#include "vcpu/msrs.h"
+
+#include "boot/cpu.h"
+
+namespace hypervisor {
+namespace {
+
+// APM vol. 2, appendix A.
+constexpr uint32_t kTsc = 0x10;
+constexpr uint32_t kApicBase = 0x1b;
+constexpr uint32_t kPatchLevel = 0x8b;
+constexpr uint32_t kDebugControl = 0x1d9;
+constexpr uint32_t kPat = 0x277;
+constexpr uint32_t kEfer = 0xc0000080;
+constexpr uint32_t kSystemConfiguration = 0xc0010010;
+constexpr uint32_t kHardwareConfiguration = 0xc0010015;
+constexpr uint32_t kNorthBridge = 0xc001001f;
+
+// Memory types 2 and 3, and those above 7, are reserved.
+bool IsPat(uint64_t value) {
+  for (unsigned i = 0; i < 8; ++i) {
+    const uint64_t type = value >> (8 * i) & 0xff;
+    if (type > 7 || type == 2 || type == 3) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::optional<uint64_t> Msrs::Read(uint32_t msr) const {
+  switch (msr) {
+    case kTsc:
+      return ReadTsc() + vmcb_.tsc_offset;
+    case kApicBase:
+      return apic_base_;
+    case kPat:
+      return pat_;
+    case kEfer:
+      return paging_.efer();
+    case kPatchLevel:
+    case kDebugControl:
+    case kSystemConfiguration:
+    case kHardwareConfiguration:
+    case kNorthBridge:
+      return 0;
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<Exception> Msrs::Write(uint32_t msr, uint64_t value) {
+  switch (msr) {
+    case kTsc:
+      vmcb_.tsc_offset = value - ReadTsc();
+      return std::nullopt;
+    case kApicBase:
+      // It stays where it is.
+      if ((value & ~kApicEnabled) != (kApicBaseAtReset & ~kApicEnabled)) break;
+      apic_base_ = value;
+      local_apic_.SetGlobalEnable((value & kApicEnabled) != 0
+                                      ? LocalApic::GlobalEnable::kEnabled
+                                      : LocalApic::GlobalEnable::kDisabled);
+      return std::nullopt;
+    case kPat:
+      if (!IsPat(value)) break;
+      pat_ = value;
+      return std::nullopt;
+    case kEfer:
+      return paging_.WriteEfer(value);
+    case kPatchLevel:
+    case kDebugControl:
+    case kSystemConfiguration:
+    case kHardwareConfiguration:
+    case kNorthBridge:
+      return std::nullopt;
+    default:
+      break;
+  }
+  return Exception::GeneralProtection();
+}
+
+}  // namespace hypervisor

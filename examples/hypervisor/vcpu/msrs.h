@@ -1,0 +1,45 @@
+// Msrs: the model-specific registers whose accesses exit. What is not here does
+// not exist: #GP(0).
+//
+// Thread safety: belongs to one vCPU.
+
+#ifndef HYPERVISOR_VCPU_MSRS_H_
+#define HYPERVISOR_VCPU_MSRS_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "devices/local_apic.h"
+#include "emulate/exception.h"
+#include "svm/vmcb.h"
+#include "vcpu/paging.h"
+
+namespace hypervisor {
+
+class Msrs {
+ public:
+  // All outlive this.
+  Msrs(Paging& paging, LocalApic& local_apic, Vmcb& vmcb)
+      : paging_(paging), local_apic_(local_apic), vmcb_(vmcb) {}
+
+  // nullopt: #GP(0).
+  std::optional<uint64_t> Read(uint32_t msr) const;
+  // nullopt: it is written.
+  std::optional<Exception> Write(uint32_t msr, uint64_t value);
+
+ private:
+  static constexpr uint64_t kBootstrapCpu = 1u << 8;
+  static constexpr uint64_t kApicEnabled = 1u << 11;
+  static constexpr uint64_t kApicBaseAtReset =
+      kLocalApicBase | kBootstrapCpu | kApicEnabled;
+
+  Paging& paging_;
+  LocalApic& local_apic_;
+  Vmcb& vmcb_;
+  uint64_t pat_ = 0x0007'0406'0007'0406;  // at reset (APM vol. 2, 7.8.2)
+  uint64_t apic_base_ = kApicBaseAtReset;
+};
+
+}  // namespace hypervisor
+
+#endif  // HYPERVISOR_VCPU_MSRS_H_

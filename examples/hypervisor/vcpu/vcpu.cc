@@ -1,0 +1,329 @@
+#include "vcpu/vcpu.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "boot/apic_timer.h"
+
+namespace hypervisor {
+namespace {
+
+using shadowmmu::FaultOutcome;
+using shadowmmu::Gva;
+namespace pf_error = shadowmmu::pf_error;
+
+// How long a guest runs, at most, before the hypervisor looks at its devices;
+// and while an interrupt waits for the end of an interrupt shadow.
+constexpr uint64_t kQuantum = 4'000'000;
+constexpr uint64_t kShadowQuantum = 20'000;
+// Times in a row that the library asks for another try.
+constexpr int kMaxRetries = 1000;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Vcpu>> Vcpu::Create(Vm& vm, const Cpuid& cpuid,
+                                                   const CpuState& first) {
+  absl::StatusOr<std::unique_ptr<shadowmmu::VcpuMmu>> mmu =
+      vm.mmu().CreateVcpu(shadowmmu::VcpuId{0});
+  if (!mmu.ok()) return mmu.status();
+  if (absl::Status set = (*mmu)->SetFeatures(cpuid.PagingFeatures());
+      !set.ok()) {
+    return set;
+  }
+  std::unique_ptr<Vcpu> vcpu(new Vcpu(vm, cpuid, *std::move(mmu)));
+  SetState(first, vcpu->vmcb_, vcpu->registers_);
+  if (vcpu->paging_.Set(first.cr0, first.cr3, first.cr4, first.efer)) {
+    return absl::InvalidArgumentError(
+        "the loader's control registers are none that a CPU takes");
+  }
+  return vcpu;
+}
+
+Vcpu::Vcpu(Vm& vm, const Cpuid& cpuid, std::unique_ptr<shadowmmu::VcpuMmu> mmu)
+    : vm_(vm),
+      cpuid_(cpuid),
+      mmu_(std::move(mmu)),
+      paging_(*mmu_, cpuid.AllowedCr4()),
+      msrs_(paging_, vm.machine().local_apic(), vmcb_),
+      bus_(vm.mmu(), *mmu_, vm.machine(), vmcb_) {
+  SetPermissions(permissions_);
+  InitVmcb(vmcb_, permissions_);
+  constexpr uint16_t kFpuControlAtReset = 0x37f;
+  constexpr uint32_t kMxcsrAtReset = 0x1f80;
+  std::copy_n(reinterpret_cast<const std::byte*>(&kFpuControlAtReset), 2,
+              registers_.fpu);
+  std::copy_n(reinterpret_cast<const std::byte*>(&kMxcsrAtReset), 4,
+              registers_.fpu + 24);
+}
+
+absl::Status Vcpu::RunOnce() {
+  if (absl::Status good = vm_.Tick(); !good.ok()) return good;
+  vm_.machine().Advance();
+  Deliver();
+  if (events_.shutdown()) vm_.End(ExitStatus::kReset);
+  if (vm_.ended()) return absl::OkStatus();
+  if (absl::Status entered = Enter(); !entered.ok()) return entered;
+  events_.TakeExitIntInfo(vmcb_.exit_int_info);
+  vm_.statistics().CountExit(static_cast<ExitCode>(vmcb_.exit_code));
+  return Serve();
+}
+
+// ---- Before an entry ----
+
+bool Vcpu::InterruptsOn() const {
+  return (vmcb_.rflags & rflags::kIf) != 0 && (vmcb_.interrupt_shadow & 1) == 0;
+}
+
+// The controller is asked only when what it gives can be taken.
+void Vcpu::TakeInterrupt() {
+  if (!events_.Idle() || !InterruptsOn()) return;
+  if (!vm_.machine().InterruptPending()) return;
+  events_.Interrupt(vm_.machine().AcknowledgeInterrupt());
+  ++vm_.statistics().interrupts;
+}
+
+void Vcpu::Deliver() {
+  TakeInterrupt();
+  vmcb_.event_injection = events_.Next(InterruptsOn() ? InterruptFlag::kSet
+                                                      : InterruptFlag::kClear);
+  if (vmcb_.event_injection != 0 && events_.cr2()) vmcb_.cr2 = *events_.cr2();
+  // Something waits for RFLAGS.IF: the guest exits as soon as it is set. An
+  // interrupt shadow is not for VMRUN to see (QEMU), so that a window would
+  // open in it: a short turn instead.
+  const bool waits =
+      events_.InterruptWaits() || vm_.machine().InterruptPending();
+  const bool in_shadow = (vmcb_.interrupt_shadow & 1) != 0;
+  const bool window = waits && vmcb_.event_injection == 0 && !in_shadow;
+  if (window) {
+    vmcb_.virtual_interrupt |=
+        virtual_interrupt::kIrq | virtual_interrupt::kIgnoreTpr;
+    vmcb_.intercepts_1 |= intercept_1::kVintr;
+  } else {
+    vmcb_.virtual_interrupt &=
+        ~(virtual_interrupt::kIrq | virtual_interrupt::kIgnoreTpr);
+    vmcb_.intercepts_1 &= ~intercept_1::kVintr;
+  }
+}
+
+absl::Status Vcpu::Enter() {
+  FaultOutcome ready = mmu_->EnterGuest();
+  for (int i = 0; i < kMaxRetries && ready.kind == FaultOutcome::Kind::kRetry;
+       ++i) {
+    ready = mmu_->EnterGuest();
+  }
+  if (ready.kind == FaultOutcome::Kind::kMemoryFault) {
+    // CR3 leads to memory that is not there: no fetch succeeds, and no handler
+    // can be reached.
+    vm_.End(ExitStatus::kReset);
+    vmcb_.exit_code = static_cast<uint64_t>(ExitCode::kIntr);
+    return absl::OkStatus();
+  }
+  if (!ready.resume()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the guest cannot be entered: no table page"));
+  }
+  paging_.Load(vmcb_);
+  const uint64_t now = vm_.clock().Nanoseconds();
+  const bool hurry =
+      (vmcb_.interrupt_shadow & 1) != 0 && vm_.machine().InterruptPending();
+  uint64_t deadline = now + (hurry ? kShadowQuantum : kQuantum);
+  if (const auto next = vm_.machine().NextEvent()) {
+    deadline = std::min(deadline, *next);
+  }
+  timer_.Arm(now, deadline);
+  vm_.statistics().CountEntry(now);
+  SvmRun(vmcb_, registers_);
+  mmu_->ExitGuest();
+  vm_.statistics().CountReturn(vm_.clock().Nanoseconds());
+  return absl::OkStatus();
+}
+
+// ---- After an exit ----
+
+absl::Status Vcpu::Serve() {
+  switch (static_cast<ExitCode>(vmcb_.exit_code)) {
+    case ExitCode::kPageFault:
+      return ServePageFault();
+    case ExitCode::kIntr:
+    case ExitCode::kNmi:
+    case ExitCode::kVintr:
+      return absl::OkStatus();
+    case ExitCode::kIoio:
+      return ServePort();
+    case ExitCode::kMsr:
+      return ServeMsr();
+    case ExitCode::kCpuid:
+      ServeCpuid();
+      return absl::OkStatus();
+    case ExitCode::kHlt:
+      return ServeHalt();
+    case ExitCode::kInvlpg:
+      return ServeInvlpg();
+    case ExitCode::kTaskSwitch:
+      return ServeTaskSwitch();
+    case ExitCode::kInvd:
+    case ExitCode::kWbinvd:
+      Skip(2);
+      return absl::OkStatus();
+    case ExitCode::kRdpmc:
+      Raise(Exception::GeneralProtection());
+      return absl::OkStatus();
+    case ExitCode::kShutdown:
+      vm_.End(ExitStatus::kReset);
+      return absl::OkStatus();
+    case ExitCode::kInvalid:
+      return absl::InternalError(
+          absl::StrCat("VMRUN refuses the state: cr0 ", absl::Hex(vmcb_.cr0),
+                       " cr4 ", absl::Hex(vmcb_.cr4), " efer ",
+                       absl::Hex(vmcb_.efer), " rip ", absl::Hex(vmcb_.rip)));
+    default:
+      break;
+  }
+  if (vmcb_.exit_code <= static_cast<uint64_t>(ExitCode::kWriteCr15)) {
+    return ServeControlRegister();
+  }
+  // Instructions that this CPU does not have: SVM's own, MONITOR, XSETBV,
+  // INVPCID, RSM.
+  Raise(Exception::InvalidOpcode());
+  return absl::OkStatus();
+}
+
+absl::Status Vcpu::ServePageFault() {
+  const auto code = static_cast<uint32_t>(vmcb_.exit_info_1);
+  BusAccess access;
+  access.type = (code & pf_error::kFetch) != 0   ? shadowmmu::AccessType::kFetch
+                : (code & pf_error::kWrite) != 0 ? shadowmmu::AccessType::kWrite
+                                                 : shadowmmu::AccessType::kRead;
+  if ((code & pf_error::kUser) != 0) {
+    access.privilege = shadowmmu::Privilege::kUser;
+  } else if (vmcb_.cpl == 3) {
+    access.implicit = shadowmmu::Implicit::kYes;
+  }
+  const Gva gva(vmcb_.exit_info_2);
+  shadowmmu::Access made = bus_.AccessOf(access);
+  made.reported_error = code;
+  return ServeFault(mmu_->HandleFault(gva, made), gva, access);
+}
+
+absl::Status Vcpu::ServeFault(const FaultOutcome& outcome, Gva gva,
+                              const BusAccess& access) {
+  vm_.statistics().CountFault(outcome);
+  switch (outcome.kind) {
+    case FaultOutcome::Kind::kResume:
+    case FaultOutcome::Kind::kRetry:
+      return absl::OkStatus();
+    case FaultOutcome::Kind::kGuestFault:
+      Raise(ExceptionOf(outcome.guest_fault));
+      return absl::OkStatus();
+    case FaultOutcome::Kind::kEmulate:
+      return Emulate();
+    case FaultOutcome::Kind::kMemoryFault:
+      Raise(AbsentTableFault(gva, bus_.AccessOf(access), paging_.efer(),
+                             paging_.cr4()));
+      return absl::OkStatus();
+    default:
+      return absl::ResourceExhaustedError("no table page for a fault");
+  }
+}
+
+void Vcpu::ServeCpuid() {
+  const CpuidResult result =
+      cpuid_.Read(static_cast<uint32_t>(vmcb_.rax),
+                  static_cast<uint32_t>(registers_.gpr[kRcx]), paging_.cr4());
+  vmcb_.rax = result.eax;
+  registers_.gpr[kRbx] = result.ebx;
+  registers_.gpr[kRcx] = result.ecx;
+  registers_.gpr[kRdx] = result.edx;
+  Skip(2);
+}
+
+absl::Status Vcpu::ServeMsr() {
+  const auto msr = static_cast<uint32_t>(registers_.gpr[kRcx]);
+  constexpr uint64_t kWrite = 1;
+  constexpr uint64_t kLow = 0xffffffff;
+  if (vmcb_.exit_info_1 == kWrite) {
+    const uint64_t value = registers_.gpr[kRdx] << 32 | (vmcb_.rax & kLow);
+    if (const auto exception = msrs_.Write(msr, value)) {
+      Raise(*exception);
+      return absl::OkStatus();
+    }
+  } else {
+    const std::optional<uint64_t> value = msrs_.Read(msr);
+    if (!value) {
+      Raise(Exception::GeneralProtection());
+      return absl::OkStatus();
+    }
+    vmcb_.rax = *value & kLow;
+    registers_.gpr[kRdx] = *value >> 32;
+  }
+  Skip(2);
+  return absl::OkStatus();
+}
+
+// EXITINFO1 as in APM vol. 2, 15.10.2; EXITINFO2 is where the guest goes on.
+absl::Status Vcpu::ServePort() {
+  const uint64_t info = vmcb_.exit_info_1;
+  constexpr uint64_t kIn = 1u << 0;
+  constexpr uint64_t kString = 1u << 2;
+  if ((info & kString) != 0) return Emulate();
+  const auto port = static_cast<uint16_t>(info >> 16);
+  const auto bytes = static_cast<unsigned>(info >> 4 & 7);
+  const uint64_t mask = ~uint64_t{0} >> (64 - 8 * bytes);
+  if ((info & kIn) != 0) {
+    const uint64_t value = bus_.In(port, bytes) & mask;
+    // 4 bytes clear the upper half (APM vol. 1, 3.1.2).
+    vmcb_.rax = bytes == 4 ? value : (vmcb_.rax & ~mask) | value;
+  } else {
+    bus_.Out(port, bytes, static_cast<uint32_t>(vmcb_.rax & mask));
+  }
+  vmcb_.interrupt_shadow = 0;
+  vmcb_.rip = vmcb_.exit_info_2;
+  return absl::OkStatus();
+}
+
+absl::Status Vcpu::ServeHalt() {
+  Skip(1);
+  const uint64_t began = vm_.clock().Nanoseconds();
+  if ((vmcb_.rflags & rflags::kIf) == 0) {
+    vm_.End(ExitStatus::kHalted);
+    return absl::OkStatus();
+  }
+  vm_.machine().Advance();
+  while (!vm_.machine().InterruptPending() && !vm_.ended()) {
+    const uint64_t now = vm_.clock().Nanoseconds();
+    uint64_t deadline = now + kQuantum;
+    if (const auto next = vm_.machine().NextEvent()) {
+      deadline = std::min(deadline, *next);
+    }
+    timer_.Arm(now, deadline);
+    WaitForInterrupt();
+    if (absl::Status good = vm_.Tick(); !good.ok()) return good;
+    vm_.machine().Advance();
+  }
+  vm_.statistics().CountHalt(vm_.clock().Nanoseconds() - began);
+  return absl::OkStatus();
+}
+
+// ---- Helpers ----
+
+CpuState Vcpu::State() const {
+  CpuState state = StateOf(vmcb_, registers_);
+  state.cr0 = paging_.cr0();
+  state.cr3 = paging_.cr3();
+  state.cr4 = paging_.cr4();
+  state.efer = paging_.efer();
+  return state;
+}
+
+void Vcpu::MoveTo(uint64_t rip) {
+  const bool wide = (paging_.efer() & shadowmmu::efer::kLma) != 0 &&
+                    (vmcb_.cs.attributes & Segment::kLong) != 0;
+  vmcb_.rip = wide ? rip : rip & 0xffffffff;
+  vmcb_.interrupt_shadow = 0;
+  vmcb_.rflags &= ~rflags::kRf;
+}
+
+void Vcpu::Raise(const Exception& exception) { events_.Raise(exception); }
+
+}  // namespace hypervisor

@@ -1,0 +1,141 @@
+#include "vcpu/vm.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "boot/console.h"
+#include "loaders/guest_memory.h"
+#include "shadowmmu/audit.h"
+
+namespace hypervisor {
+namespace {
+
+using shadowmmu::AddressSpace;
+using shadowmmu::Gfn;
+using shadowmmu::Hva;
+using shadowmmu::SlotId;
+using shadowmmu::SlotSpec;
+
+constexpr AddressSpace kSpace = AddressSpace::kNormal;
+constexpr SlotId kLowRam{0};
+constexpr SlotId kRom{1};
+constexpr SlotId kHighRam{2};
+
+// Shadow pages: what the guest's tables would need if they mapped all of its
+// memory by small pages four times over, and some for its processes.
+constexpr uint32_t kTablesAtLeast = 4096;
+constexpr uint64_t kBytesPerTable = uint64_t{512} << 10;
+
+// Shadow pages that are reclaimed between two turns of the guest.
+constexpr uint64_t kReclaimAtOnce = 16;
+
+SlotSpec Slot(SlotId id, GpaRange range, std::span<std::byte> memory) {
+  SlotSpec slot;
+  slot.id = id;
+  slot.base = Gfn(range.begin.value() >> shadowmmu::kPageShift);
+  slot.pages = range.bytes >> shadowmmu::kPageShift;
+  slot.hva =
+      Hva(reinterpret_cast<uint64_t>(memory.data()) + range.begin.value());
+  return slot;
+}
+
+void WriteSerial(char byte) { ConsoleWrite(std::string_view(&byte, 1)); }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Vm>> Vm::Create(std::span<std::byte> memory,
+                                               Clock& clock,
+                                               const GuestOptions& options,
+                                               unsigned guest_physical_bits) {
+  std::unique_ptr<Vm> vm(new Vm(memory, clock, options));
+  if (absl::Status made = vm->Init(guest_physical_bits); !made.ok()) {
+    return made;
+  }
+  return vm;
+}
+
+Vm::Vm(std::span<std::byte> memory, Clock& clock, const GuestOptions& options)
+    : memory_(memory),
+      clock_(clock),
+      options_(options),
+      host_(memory, shadowmmu::Level::k1G) {}
+
+absl::Status Vm::Init(unsigned guest_physical_bits) {
+  const absl::StatusOr<GuestMemoryView> view = GuestMemoryView::Make(memory_);
+  if (!view.ok()) return view.status();
+  shadowmmu::MmuConfig config;
+  config.host = &host_;
+  config.table_capacity = std::max(
+      kTablesAtLeast, static_cast<uint32_t>(memory_.size() / kBytesPerTable));
+  config.max_vcpus = 1;
+  config.guest_physical_bits = guest_physical_bits;
+  absl::StatusOr<std::unique_ptr<shadowmmu::Mmu>> mmu =
+      shadowmmu::Mmu::Create(config);
+  if (!mmu.ok()) return mmu.status();
+  mmu_ = *std::move(mmu);
+
+  SlotSpec rom = Slot(kRom, GuestMemoryView::kRom, memory_);
+  rom.flags = shadowmmu::SlotFlags::kReadOnly;
+  for (const SlotSpec& slot :
+       {Slot(kLowRam, GuestMemoryView::kLowRam, memory_), rom,
+        Slot(kHighRam, view->high_ram(), memory_)}) {
+    if (absl::Status made = mmu_->CreateSlot(slot); !made.ok()) return made;
+  }
+
+  Machine::Config board;
+  board.memory_bytes = memory_.size();
+  board.serial = WriteSerial;
+  board.exit = [this](uint32_t code) { End(GuestExitStatus(code)); };
+  board.reset = [this] { End(ExitStatus::kReset); };
+  machine_ = std::make_unique<Machine>(clock_, std::move(board));
+  return absl::OkStatus();
+}
+
+void Vm::End(ExitStatus status) {
+  if (!ended_) ended_ = status;
+}
+
+absl::Status Vm::Tick() {
+  const uint64_t now = clock_.Nanoseconds();
+  constexpr uint64_t kMillisecond = 1'000'000;
+  if (options_.timeout_s != 0 &&
+      now >= options_.timeout_s * kNanosecondsPerSecond) {
+    End(ExitStatus::kTimeout);
+  }
+  if (options_.bump_every_ms != 0 && now >= next_bump_) {
+    next_bump_ = now + options_.bump_every_ms * kMillisecond;
+    mmu_->BumpGeneration();
+    ++statistics_.bumps;
+  }
+  if (options_.bump_every_ms != 0) mmu_->ReclaimObsolete(kReclaimAtOnce);
+  if (options_.unplug_every_ms != 0 && now >= next_replug_) {
+    next_replug_ = now + options_.unplug_every_ms * kMillisecond;
+    if (absl::Status done = ReplugMemory(); !done.ok()) return done;
+    ++statistics_.unplugs;
+  }
+  if (options_.audit_every != 0 && statistics_.exits() >= next_audit_) {
+    next_audit_ = statistics_.exits() + options_.audit_every;
+    if (absl::Status good = Audit(); !good.ok()) return good;
+    ++statistics_.audits;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Vm::Audit() {
+  const shadowmmu::AuditReport report = shadowmmu::Audit(*mmu_);
+  if (report.ok()) return absl::OkStatus();
+  std::ostringstream text;
+  text << report;
+  return absl::InternalError(text.str());
+}
+
+absl::Status Vm::ReplugMemory() {
+  const std::optional<SlotSpec> slot = mmu_->FindSlot(kSpace, kHighRam);
+  if (!slot) return absl::InternalError("the guest's RAM has no slot");
+  if (absl::Status gone = mmu_->DeleteSlot(kSpace, kHighRam); !gone.ok()) {
+    return gone;
+  }
+  return mmu_->CreateSlot(*slot);
+}
+
+}  // namespace hypervisor
