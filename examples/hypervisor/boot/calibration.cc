@@ -1,0 +1,70 @@
+#include "boot/calibration.h"
+
+#include "boot/cpu.h"
+#include "boot/exit.h"
+#include "boot/local_apic.h"
+#include "boot/pit.h"
+
+namespace hypervisor {
+namespace {
+
+constexpr uint32_t kDivideByOne = 0xb;
+constexpr uint32_t kMasked = 1u << 16;
+
+// The three clocks at one moment, or nearly.
+struct Sample {
+  uint64_t tsc;
+  uint32_t apic;
+  uint16_t pit;
+};
+
+// Of several samples the one that took the shortest time: on a virtual machine
+// this CPU may lose the processor in the middle of one.
+Sample TakeSample() {
+  constexpr unsigned kTries = 10;
+  Sample best = {};
+  uint64_t shortest = ~uint64_t{0};
+  for (unsigned i = 0; i < kTries; ++i) {
+    const uint64_t before = ReadTsc();
+    PitLatch();
+    const uint32_t apic = ApicRead(ApicRegister::kTimerCurrentCount);
+    const uint64_t took = ReadTsc() - before;
+    const uint16_t pit = PitReadLatched();
+    if (took >= shortest) continue;
+    shortest = took;
+    best.tsc = before + took / 2;
+    best.apic = apic;
+    best.pit = pit;
+  }
+  return best;
+}
+
+void WaitForPit(uint16_t from, uint16_t counts) {
+  constexpr unsigned kPolls = 10000000;
+  for (unsigned i = 0; i < kPolls; ++i) {
+    PitLatch();
+    if (static_cast<uint16_t>(from - PitReadLatched()) >= counts) return;
+  }
+  ExitBecause("the PIT does not count");
+}
+
+}  // namespace
+
+Calibration Calibrate() {
+  constexpr uint16_t kCounts = kPitHertz / 100;
+  ApicWrite(ApicRegister::kTimer, kMasked);
+  ApicWrite(ApicRegister::kTimerDivide, kDivideByOne);
+  ApicWrite(ApicRegister::kTimerInitialCount, ~uint32_t{0});
+  PitStart();
+  const Sample begin = TakeSample();
+  WaitForPit(begin.pit, kCounts);
+  const Sample end = TakeSample();
+  ApicWrite(ApicRegister::kTimerInitialCount, 0);
+
+  const uint64_t pit = static_cast<uint16_t>(begin.pit - end.pit);
+  return {
+      .tsc_hertz = (end.tsc - begin.tsc) * kPitHertz / pit,
+      .apic_timer_hertz = uint64_t{begin.apic - end.apic} * kPitHertz / pit};
+}
+
+}  // namespace hypervisor

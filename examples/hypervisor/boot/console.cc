@@ -1,0 +1,65 @@
+#include "boot/console.h"
+
+#include "boot/cpu.h"
+
+namespace hypervisor {
+namespace {
+
+constexpr uint16_t kPort = 0x3f8;
+constexpr uint16_t kInterruptEnable = kPort + 1;
+constexpr uint16_t kFifoControl = kPort + 2;
+constexpr uint16_t kLineControl = kPort + 3;
+constexpr uint16_t kModemControl = kPort + 4;
+constexpr uint16_t kLineStatus = kPort + 5;
+
+constexpr uint8_t kDivisorAccess = 0x80;
+constexpr uint8_t kEightBitsNoParity = 0x03;
+constexpr uint8_t kFifosOnAndCleared = 0x07;
+constexpr uint8_t kDtrRts = 0x03;
+constexpr uint8_t kTransmitterEmpty = 0x20;
+
+// Bounded, so that a machine without the port goes on without it: one that is
+// there sends a byte in 87 us.
+constexpr unsigned kPolls = 100000;
+
+void WriteByte(char byte) {
+  for (unsigned i = 0; i < kPolls; ++i) {
+    if (PortIn8(kLineStatus) & kTransmitterEmpty) break;
+  }
+  PortOut8(kPort, static_cast<uint8_t>(byte));
+}
+
+}  // namespace
+
+void InitConsole() {
+  PortOut8(kInterruptEnable, 0);
+  PortOut8(kLineControl, kDivisorAccess);
+  PortOut8(kPort, 1);
+  PortOut8(kInterruptEnable, 0);
+  PortOut8(kLineControl, kEightBitsNoParity);
+  PortOut8(kFifoControl, kFifosOnAndCleared);
+  PortOut8(kModemControl, kDtrRts);
+}
+
+void ConsoleWrite(std::string_view text) {
+  for (const char byte : text) WriteByte(byte);
+}
+
+void ConsoleWriteHex(uint64_t value) {
+  ConsoleWrite("0x");
+  for (int shift = 60; shift >= 0; shift -= 4) {
+    WriteByte("0123456789abcdef"[(value >> shift) & 0xf]);
+  }
+}
+
+void ConsoleWriteDecimal(uint64_t value) {
+  char digits[20];
+  unsigned count = 0;
+  do {
+    digits[count++] = static_cast<char>('0' + value % 10);
+    value /= 10;
+  } while (value != 0);
+  while (count != 0) WriteByte(digits[--count]);
+}
+
+}  // namespace hypervisor

@@ -1,0 +1,27 @@
+// The host's serial port, COM1 at 0x3f8 (datasheet of the 16550D), written by
+// polling: what the hypervisor says, and through the shim what stdout and
+// stderr say. Works from the first instruction of C++ on, in interrupt handlers
+// too.
+//
+// Thread safety: one CPU; text from an interrupt handler may come in between.
+
+#ifndef HYPERVISOR_BOOT_CONSOLE_H_
+#define HYPERVISOR_BOOT_CONSOLE_H_
+
+#include <cstdint>
+#include <string_view>
+
+namespace hypervisor {
+
+// Sets 115200 baud, 8N1, no interrupts, FIFOs on.
+void InitConsole();
+
+// Writes the bytes of `text` as they are.
+void ConsoleWrite(std::string_view text);
+// Writes "0x" and 16 hexadecimal digits.
+void ConsoleWriteHex(uint64_t value);
+void ConsoleWriteDecimal(uint64_t value);
+
+}  // namespace hypervisor
+
+#endif  // HYPERVISOR_BOOT_CONSOLE_H_
