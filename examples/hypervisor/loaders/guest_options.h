@@ -1,0 +1,55 @@
+// GuestOptions: how a guest is to be run, as the script `run` writes it into
+// the bundle: lines of a name, one space and a value.
+//
+//   name debian          the image's, which a Multiboot guest gets as its
+//   argv[0] memory_mib 256       MiB of guest memory cpu_flag -la57       a CPU
+//   feature to offer (+) or to hide (-); may be repeated bump_every_ms 10
+//   advance the memslot generation; 0: never unplug_every_ms 50   take a
+//   memslot away and bring it back; 0: never audit_every 1000     exits between
+//   two audits of the MMU; 0: never timeout_s 60         then the guest is
+//   stopped; 0: never statistics com2      statistics go to the second serial
+//   port at exit; none:
+//                        nowhere
+//
+// Every line may be missing; a line that is not one of these is an error.
+//
+// Thread safety: values.
+
+#ifndef HYPERVISOR_LOADERS_GUEST_OPTIONS_H_
+#define HYPERVISOR_LOADERS_GUEST_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace hypervisor {
+
+enum class Statistics : uint8_t { kNone, kCom2 };
+
+struct GuestOptions {
+  // Numbers have no more digits than this.
+  static constexpr size_t kMaxDigits = 9;
+  // Bounds of the text, in bytes, and of cpu_flags.
+  static constexpr size_t kMaxText = 64 << 10;
+  static constexpr size_t kMaxCpuFlags = 64;
+
+  std::string name = "guest";
+  uint32_t memory_mib = 256;
+  // Each "+name" or "-name".
+  std::vector<std::string> cpu_flags;
+  uint32_t bump_every_ms = 0;
+  uint32_t unplug_every_ms = 0;
+  uint32_t audit_every = 0;
+  uint32_t timeout_s = 0;
+  Statistics statistics = Statistics::kNone;
+
+  // InvalidArgument, with the line's number, if a line is none.
+  static absl::StatusOr<GuestOptions> Parse(absl::string_view text);
+};
+
+}  // namespace hypervisor
+
+#endif  // HYPERVISOR_LOADERS_GUEST_OPTIONS_H_
