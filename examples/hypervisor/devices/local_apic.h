@@ -7,9 +7,10 @@
 // those for others, and NMI, SMI, INIT and start-up ones, vanish.
 //
 // The PIC's output is wired to LINT0, and PassesExtInt() says whether it gets
-// through to the CPU: while the APIC is disabled, or by LVT LINT0 as ExtINT.
-// The reset state passes it, so a board whose guest never looks at the APIC
-// works (virtual wire mode).
+// through to the CPU: while the APIC is disabled, or by LVT LINT0 as ExtINT. A
+// real one that is only software-disabled passes nothing, and firmware programs
+// it to; here the reset state passes, so the board works for a guest that never
+// looks at the APIC (virtual wire mode).
 //
 // Invariants:
 //  1. An enabled APIC has a request pending iff the class of its highest IRR
@@ -26,13 +27,13 @@
 #define HYPERVISOR_DEVICES_LOCAL_APIC_H_
 
 #include <array>
-#include <bitset>
 #include <cstdint>
 #include <optional>
 
 #include "devices/clock.h"
 #include "devices/interrupts.h"
 #include "devices/mmio_bus.h"
+#include "devices/vector_set.h"
 
 namespace hypervisor {
 
@@ -79,12 +80,10 @@ class LocalApic : public MmioDevice, public InterruptSource {
     kError,
     kLvts
   };
-  using Vectors = std::bitset<256>;
-
   void Reset();
   bool SoftwareEnabled() const;
-  uint32_t ReadRegister(uint32_t reg);
-  void WriteRegister(uint32_t reg, uint32_t value);
+  uint32_t ReadRegister(uint64_t reg);
+  void WriteRegister(uint64_t reg, uint32_t value);
   void WriteLvt(Lvt entry, uint32_t value);
   void WriteSpurious(uint32_t value);
   void EndOfInterrupt();
@@ -102,6 +101,7 @@ class LocalApic : public MmioDevice, public InterruptSource {
   // The timer. One count takes TimerDivisor() nanoseconds.
   uint64_t TimerDivisor() const;
   bool TimerIsPeriodic() const;
+  // TimerCount() is what the current-count register reads.
   uint32_t TimerCount();
   void StartTimer(uint32_t count);
 
@@ -119,14 +119,13 @@ class LocalApic : public MmioDevice, public InterruptSource {
   uint32_t command_low_ = 0;
   uint32_t command_high_ = 0;
   std::array<uint32_t, kLvts> lvt_ = {};
-  Vectors request_;
-  Vectors in_service_;
-  bool has_been_enabled_ = false;
+  VectorSet request_;
+  VectorSet in_service_;
 
   uint32_t timer_initial_ = 0;
   uint32_t timer_divide_ = 0;
-  uint64_t timer_start_ = 0;            // Clock time of the last (re)load
   std::optional<uint64_t> timer_next_;  // Clock time of the next expiry
+  uint64_t timer_last_ = 0;             // ... and of the last one seen
 };
 
 }  // namespace hypervisor

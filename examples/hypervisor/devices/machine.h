@@ -11,10 +11,12 @@
 // PCI probe at 0xcf8 finds nothing.
 //
 // No firmware has run, but the board is as firmware leaves it: the PICs
-// initialised with IRQ 0-7 on vectors 0x08-0x0f and IRQ 8-15 on 0x70-0x77 and
-// all masked, PIT channel 0 at 18.2 Hz, the local APIC transparent to the PIC
-// (virtual wire mode: MultiProcessor Specification 1.4, 3.6.2.2), the memory's
-// size in CMOS.
+// initialised with IRQ 0-7 on vectors 0x08-0x0f and IRQ 8-15 on 0x70-0x77, PIT
+// channel 0 at 18.2 Hz, the local APIC transparent to the PIC (virtual wire
+// mode: MultiProcessor Specification 1.4, 3.6.2.2), the memory's size in CMOS.
+// All lines that a device of the board drives are masked, because there are no
+// firmware handlers for them; 9, 10 and 11, which a PC gives to PCI and here
+// only the test device drives, are not.
 //
 // How to run it:
 //  - every guest IN, OUT and access to absent memory goes to ports() or mmio();
@@ -35,6 +37,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "devices/clock.h"
 #include "devices/io_bus.h"
@@ -51,6 +54,8 @@ class Machine {
     uint64_t memory_bytes = 0;
     // What the real-time clock says at Clock 0: seconds since 1970, UTC.
     uint64_t start_time = 0;
+    // What fw_cfg gives as the command line.
+    std::string command_line;
     // What the guest writes to COM1 and to the debug consoles.
     std::function<void(char)> serial;
     // The guest asks to end, with this value (0: success). isa-debug-exit would

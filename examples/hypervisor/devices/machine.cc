@@ -1,0 +1,147 @@
+#include "devices/machine.h"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "devices/debug_console.h"
+#include "devices/exit_port.h"
+#include "devices/fw_cfg.h"
+#include "devices/keyboard_controller.h"
+#include "devices/pic_pair.h"
+#include "devices/pit.h"
+#include "devices/reset_control.h"
+#include "devices/rtc.h"
+#include "devices/test_device.h"
+#include "devices/uart.h"
+
+namespace hypervisor {
+namespace {
+
+constexpr uint16_t kCom1 = 0x3f8;
+constexpr uint16_t kDebugPorts[] = {0xe9, 0x402};
+
+constexpr unsigned kTimerIrq = 0;
+constexpr unsigned kKeyboardIrq = 1;
+constexpr unsigned kCom1Irq = 4;
+
+constexpr uint8_t kBootCpu = 0;
+constexpr uint16_t kCpus = 1;
+
+// A sink that the caller left out.
+template <typename Signature>
+std::function<Signature> OrNothing(std::function<Signature> sink) {
+  if (sink) return sink;
+  return [](auto&&...) {};
+}
+
+}  // namespace
+
+// The devices, in an order in which each finds what it is wired to.
+struct Machine::Board {
+  Board(Clock& clock, Config config)
+      : serial(OrNothing(std::move(config.serial))),
+        reset(OrNothing(std::move(config.reset))),
+        local_apic(clock, kBootCpu),
+        pit(clock, pics.line(kTimerIrq)),
+        com1(kCom1, pics.line(kCom1Irq), serial),
+        keyboard(pics.line(kKeyboardIrq), reset),
+        reset_control(reset),
+        rtc(clock, config.start_time, config.memory_bytes),
+        fw_cfg(config.memory_bytes, kCpus, config.command_line),
+        exit_port(OrNothing(std::move(config.exit))),
+        debug_console(serial),
+        test_device(pics) {}
+
+  const std::function<void(char)> serial;
+  const std::function<void()> reset;
+
+  IoBus ports;
+  MmioBus mmio;
+  PicPair pics;
+  LocalApic local_apic;
+  Pit pit;
+  Uart com1;
+  KeyboardController keyboard;
+  ResetControl reset_control;
+  Rtc rtc;
+  FwCfg fw_cfg;
+  ExitPort exit_port;
+  DebugConsole debug_console;
+  TestDevice test_device;
+
+  void Wire() {
+    pics.AttachTo(ports);
+    pit.AttachTo(ports);
+    keyboard.AttachTo(ports);
+    reset_control.AttachTo(ports);
+    test_device.AttachTo(ports, mmio);
+    ports.Attach(kCom1, Uart::kPorts, &com1);
+    ports.Attach(Rtc::kFirstPort, Rtc::kPorts, &rtc);
+    ports.Attach(FwCfg::kFirstPort, FwCfg::kPorts, &fw_cfg);
+    ports.Attach(ExitPort::kFirstPort, ExitPort::kPorts, &exit_port);
+    for (const uint16_t port : kDebugPorts) {
+      ports.Attach(port, 1, &debug_console);
+    }
+    mmio.Attach(shadowmmu::Gpa(kLocalApicBase), kLocalApicBytes, &local_apic);
+  }
+
+  // What firmware does, done as firmware does it: through the ports.
+  void DoFirmwaresWork() {
+    struct Write {
+      uint16_t port;
+      uint8_t value;
+    };
+    static constexpr Write kWrites[] = {
+        {0x20, 0x11}, {0x21, 0x08}, {0x21, 0x04}, {0x21, 0x01},  // master
+        {0xa0, 0x11}, {0xa1, 0x70}, {0xa1, 0x02}, {0xa1, 0x01},  // slave
+        {0x21, 0xfb}, {0xa1, 0xf1},  // masks: all but 2, 9, 10, 11
+        {0x43, 0x36}, {0x40, 0x00}, {0x40, 0x00},  // 18.2 Hz square wave
+    };
+    for (const Write& write : kWrites) ports.Out(write.port, 1, write.value);
+  }
+};
+
+Machine::Machine(Clock& clock, Config config)
+    : board_(std::make_unique<Board>(clock, std::move(config))) {
+  board_->Wire();
+  board_->DoFirmwaresWork();
+}
+
+Machine::~Machine() = default;
+
+IoBus& Machine::ports() { return board_->ports; }
+MmioBus& Machine::mmio() { return board_->mmio; }
+LocalApic& Machine::local_apic() { return board_->local_apic; }
+
+bool Machine::InterruptPending() {
+  return (board_->local_apic.PassesExtInt() && board_->pics.Pending()) ||
+         board_->local_apic.Pending();
+}
+
+uint8_t Machine::AcknowledgeInterrupt() {
+  // ExtINT has no priority of its own. First, because it waits in only one
+  // place, where a local APIC's vector keeps its turn.
+  if (board_->local_apic.PassesExtInt() &&
+      (board_->pics.Pending() || !board_->local_apic.Pending())) {
+    return board_->pics.Acknowledge();
+  }
+  return board_->local_apic.Acknowledge();
+}
+
+std::optional<uint64_t> Machine::NextEvent() {
+  const std::optional<uint64_t> pit = board_->pit.NextEvent();
+  const std::optional<uint64_t> apic = board_->local_apic.NextEvent();
+  if (!pit.has_value()) return apic;
+  if (!apic.has_value()) return pit;
+  return std::min(*pit, *apic);
+}
+
+void Machine::Advance() {
+  board_->pit.Advance();
+  board_->local_apic.Advance();
+}
+
+void Machine::ReceiveSerial(char byte) { board_->com1.Receive(byte); }
+
+}  // namespace hypervisor
