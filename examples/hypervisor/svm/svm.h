@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "emulate/cpu_state.h"
 #include "svm/vmcb.h"
 
 namespace hypervisor {
@@ -25,7 +26,7 @@ namespace hypervisor {
 // encoding; rax and rsp are in the VMCB, and their places here are not used.
 struct alignas(64) SvmRegisters {
   uint64_t gpr[16];
-  alignas(16) std::byte fpu[512];  // FXSAVE
+  FxsaveImage fpu;
 };
 static_assert(offsetof(SvmRegisters, fpu) == 128);
 

@@ -60,6 +60,32 @@ std::optional<Exception> Paging::Commit(uint64_t cr0, uint64_t cr3,
   return std::nullopt;
 }
 
+std::optional<uint64_t> Paging::Read(unsigned number) const {
+  switch (number) {
+    case 0:
+      return cr0();
+    case 3:
+      return cr3();
+    case 4:
+      return cr4();
+    default:
+      return std::nullopt;
+  }
+}
+
+std::optional<Exception> Paging::Write(unsigned number, uint64_t value) {
+  switch (number) {
+    case 0:
+      return WriteCr0(value);
+    case 3:
+      return WriteCr3(value);
+    case 4:
+      return WriteCr4(value);
+    default:
+      return Exception::InvalidOpcode();
+  }
+}
+
 std::optional<Exception> Paging::WriteCr0(uint64_t value) {
   if (value >> 32 != 0) return kRefused;
   value = (value & kCr0Bits) | cr0::kEt;

@@ -31,6 +31,11 @@ class Paging {
   uint64_t cr4() const { return cr4_; }
   uint64_t efer() const { return efer_; }
 
+  // CR0, CR3 and CR4 by number; nullopt: the guest has none of that number
+  // here (#UD).
+  std::optional<uint64_t> Read(unsigned number) const;
+  std::optional<Exception> Write(unsigned number, uint64_t value);
+
   // The guest wrote the register. nullopt: it has the value now.
   std::optional<Exception> WriteCr0(uint64_t value);
   std::optional<Exception> WriteCr3(uint64_t value);

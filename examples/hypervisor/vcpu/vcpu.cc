@@ -1,10 +1,12 @@
 #include "vcpu/vcpu.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "boot/apic_timer.h"
+#include "emulate/control.h"
 
 namespace hypervisor {
 namespace {
@@ -51,10 +53,9 @@ Vcpu::Vcpu(Vm& vm, const Cpuid& cpuid, std::unique_ptr<shadowmmu::VcpuMmu> mmu)
   InitVmcb(vmcb_, permissions_);
   constexpr uint16_t kFpuControlAtReset = 0x37f;
   constexpr uint32_t kMxcsrAtReset = 0x1f80;
-  std::copy_n(reinterpret_cast<const std::byte*>(&kFpuControlAtReset), 2,
-              registers_.fpu);
-  std::copy_n(reinterpret_cast<const std::byte*>(&kMxcsrAtReset), 4,
-              registers_.fpu + 24);
+  constexpr size_t kMxcsr = 24;
+  std::memcpy(&registers_.fpu.bytes[0], &kFpuControlAtReset, 2);
+  std::memcpy(&registers_.fpu.bytes[kMxcsr], &kMxcsrAtReset, 4);
 }
 
 absl::Status Vcpu::RunOnce() {
@@ -302,6 +303,90 @@ absl::Status Vcpu::ServeHalt() {
     vm_.machine().Advance();
   }
   vm_.statistics().CountHalt(vm_.clock().Nanoseconds() - began);
+  return absl::OkStatus();
+}
+
+absl::Status Vcpu::ServeControlRegister() {
+  CpuState state = State();
+  const ControlOutcome outcome =
+      DecodeControl(emulator_.decoder(), state, bus_);
+  if (!outcome.result.ok()) {
+    if (outcome.result.kind == BusResult::Kind::kException) {
+      Raise(outcome.result.exception);
+    }
+    return absl::OkStatus();
+  }
+  const ControlAccess& access = outcome.access;
+  if (access.kind == ControlKind::kSmsw) return Emulate();
+  if (access.kind == ControlKind::kReadControl) {
+    const std::optional<uint64_t> value = paging_.Read(access.number);
+    if (!value) {
+      Raise(Exception::InvalidOpcode());
+      return absl::OkStatus();
+    }
+    FinishRead(state, access, *value);
+    SetState(state, vmcb_, registers_);
+    vmcb_.interrupt_shadow = 0;
+    return absl::OkStatus();
+  }
+  const bool changes_cr0 =
+      access.kind == ControlKind::kClts || access.kind == ControlKind::kLmsw;
+  if (!changes_cr0 && access.kind != ControlKind::kWriteControl) {
+    return absl::InternalError(absl::StrCat(
+        "an exit for a control register at ", absl::Hex(vmcb_.rip),
+        ", where the guest has: ", emulator_.Describe(outcome.instruction)));
+  }
+  const unsigned number = changes_cr0 ? 0 : access.number;
+  if (const auto exception = paging_.Write(number, access.value)) {
+    Raise(*exception);
+    return absl::OkStatus();
+  }
+  Skip(access.length);
+  return absl::OkStatus();
+}
+
+absl::Status Vcpu::ServeInvlpg() {
+  const CpuState state = State();
+  const ControlOutcome outcome =
+      DecodeControl(emulator_.decoder(), state, bus_);
+  if (outcome.result.kind == BusResult::Kind::kException) {
+    Raise(outcome.result.exception);
+  }
+  if (!outcome.result.ok()) return absl::OkStatus();
+  if (outcome.access.kind != ControlKind::kInvlpg) {
+    return absl::InternalError("an exit for INVLPG, and there is none");
+  }
+  mmu_->Invlpg(outcome.access.address);
+  Skip(outcome.access.length);
+  return absl::OkStatus();
+}
+
+absl::Status Vcpu::ServeTaskSwitch() {
+  return absl::UnimplementedError("a task switch");
+}
+
+absl::Status Vcpu::Emulate() {
+  ++vm_.statistics().emulated_instructions;
+  CpuState state = State();
+  const EmulateOutcome outcome = emulator_.Execute(state, registers_.fpu, bus_);
+  if (outcome.kind == EmulateOutcome::Kind::kUnknown) {
+    return absl::UnimplementedError(absl::StrCat(
+        "at ", absl::Hex(vmcb_.rip), " an instruction that is not emulated: ",
+        emulator_.Describe(outcome.instruction)));
+  }
+  if (outcome.kind == EmulateOutcome::Kind::kRetry) return absl::OkStatus();
+  // Of a repeated instruction that ends in an exception, too, some is done.
+  SetState(state, vmcb_, registers_);
+  if (outcome.kind == EmulateOutcome::Kind::kException) {
+    Raise(outcome.exception);
+    return absl::OkStatus();
+  }
+  vmcb_.interrupt_shadow = outcome.shadow == InterruptShadow::kBegins ? 1 : 0;
+  if (outcome.single_step == SingleStep::kDue) {
+    constexpr uint64_t kSingleStep = 1u << 14;  // DR6.BS
+    vmcb_.dr6 |= kSingleStep;
+    Raise({ExceptionVector::kDebug, std::nullopt, {}});
+  }
   return absl::OkStatus();
 }
 
