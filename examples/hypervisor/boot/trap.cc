@@ -8,8 +8,8 @@
 #include "boot/exit.h"
 #include "boot/pic.h"
 
-// From the linker.
-extern "C" const char __executable_start[];
+// From the linker and the C library's start: where code begins and ends.
+extern "C" void _init();
 extern "C" const char etext[];
 
 namespace hypervisor {
@@ -54,7 +54,7 @@ void PrintRegisters(const TrapFrame& frame) {
 void PrintCallers(uint64_t stack_pointer) {
   constexpr unsigned kWords = 256;
   constexpr unsigned kCallers = 16;
-  const auto code_begin = reinterpret_cast<uintptr_t>(__executable_start);
+  const auto code_begin = reinterpret_cast<uintptr_t>(&_init);
   const auto code_end = reinterpret_cast<uintptr_t>(etext);
   ConsoleWrite("  words on the stack that may be return addresses:\n");
   const auto* words = reinterpret_cast<const uint64_t*>(stack_pointer & ~7ull);

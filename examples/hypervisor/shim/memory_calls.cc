@@ -41,10 +41,11 @@ int64_t MapAt(PageRange range, bool may_replace) {
 }  // namespace
 
 void InitShimMemory(std::span<const HvaRange> ram, HvaRange image) {
-  // What the firmware and the loader have written to and call free: the low
-  // end, and the high end of each range.
+  // What the firmware and the loader may have written to and call free: the low
+  // end, and the high end of each range. (SeaBIOS leaves its own code below the
+  // last multiple of 16 MiB.)
   constexpr uint64_t kLow = uint64_t{16} << 20;
-  constexpr uint64_t kHighEnd = uint64_t{16} << 20;
+  constexpr uint64_t kHighEnd = uint64_t{32} << 20;
   for (const HvaRange& range : ram) {
     const uint64_t begin = range.begin.value();
     const uint64_t end = range.end().value();

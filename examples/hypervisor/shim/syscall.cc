@@ -104,6 +104,8 @@ int64_t TimeCall(const SyscallFrame& frame) {
   switch (frame.number) {
     case __NR_clock_gettime:
       return ClockGetTimeCall(Pointer<__kernel_timespec>(a[1]));
+    case __NR_gettimeofday:
+      return GetTimeOfDayCall(Pointer<__kernel_old_timeval>(a[0]));
     case __NR_clock_getres:
       return ClockGetResolutionCall(Pointer<__kernel_timespec>(a[1]));
     case __NR_clock_nanosleep:

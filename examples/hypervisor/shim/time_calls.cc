@@ -36,6 +36,14 @@ int64_t ClockGetTimeCall(__kernel_timespec* time) {
   return 0;
 }
 
+int64_t GetTimeOfDayCall(__kernel_old_timeval* time) {
+  if (time == nullptr) return 0;
+  const auto now = static_cast<int64_t>(MonotonicNanoseconds());
+  time->tv_sec = now / kNanosecondsPerSecond;
+  time->tv_usec = now % kNanosecondsPerSecond / 1000;
+  return 0;
+}
+
 int64_t ClockGetResolutionCall(__kernel_timespec* resolution) {
   if (resolution == nullptr) return 0;
   resolution->tv_sec = 0;

@@ -17,6 +17,7 @@
 namespace hypervisor {
 
 int64_t ClockGetTimeCall(__kernel_timespec* time);
+int64_t GetTimeOfDayCall(__kernel_old_timeval* time);
 int64_t ClockGetResolutionCall(__kernel_timespec* resolution);
 // `flags`: TIMER_ABSTIME or 0.
 int64_t SleepCall(uint64_t flags, const __kernel_timespec* time);
