@@ -101,6 +101,13 @@ absl::StatusOr<ExitStatus> Run() {
   return *(*vm)->ended();
 }
 
+// Internal and Unimplemented are the hypervisor's own failures; the rest is
+// what it was given.
+unsigned CodeOf(const absl::Status& status) {
+  const bool own = absl::IsInternal(status) || absl::IsUnimplemented(status);
+  return own ? kExitImpossible : static_cast<unsigned>(ExitStatus::kBadBundle);
+}
+
 }  // namespace
 }  // namespace hypervisor
 
@@ -110,6 +117,6 @@ int main() {
     std::printf("\nhypervisor: %s\n", status.status().ToString().c_str());
   }
   std::fflush(stdout);
-  hypervisor::ExitMachine(
-      static_cast<unsigned>(status.value_or(hypervisor::ExitStatus::kFailed)));
+  hypervisor::ExitMachine(status.ok() ? static_cast<unsigned>(*status)
+                                      : hypervisor::CodeOf(status.status()));
 }

@@ -84,14 +84,22 @@ void AppendTable(std::string* text, absl::string_view title, const Rows& rows) {
 
 void ExitStatistics::CountExit(ExitCode code) {
   ++exits_;
-  ++by_code_[std::min(static_cast<uint64_t>(code), uint64_t{kCodes})];
+  last_ = &by_code_[std::min(static_cast<uint64_t>(code), uint64_t{kCodes})];
+  ++last_->exits;
 }
 
 void ExitStatistics::CountEntry(uint64_t now) {
-  if (returned_ != 0) {
-    longest_pause_ = std::max(longest_pause_, now - returned_ - waited_);
-  }
+  entered_ = now;
+  if (last_ == nullptr) return;
+  const uint64_t pause = now - returned_ - waited_;
+  longest_pause_ = std::max(longest_pause_, pause);
+  last_->ns += pause;
   waited_ = 0;
+}
+
+void ExitStatistics::CountReturn(uint64_t now) {
+  returned_ = now;
+  guest_ns_ += now - entered_;
 }
 
 void ExitStatistics::CountHalt(uint64_t nanoseconds) {
@@ -106,8 +114,11 @@ void ExitStatistics::CountFault(const shadowmmu::FaultOutcome& outcome) {
 std::vector<ExitStatistics::Group> ExitStatistics::Groups(
     const shadowmmu::Stats& mmu) const {
   Rows exits;
+  Rows served;
   for (size_t i = 0; i < by_code_.size(); ++i) {
-    if (by_code_[i] != 0) exits.emplace_back(NameOf(i), by_code_[i]);
+    if (by_code_[i].exits == 0) continue;
+    exits.emplace_back(NameOf(i), by_code_[i].exits);
+    served.emplace_back(NameOf(i), by_code_[i].ns);
   }
   Rows faults;
   for (size_t i = 0; i < by_outcome_.size(); ++i) {
@@ -122,10 +133,12 @@ std::vector<ExitStatistics::Group> ExitStatistics::Groups(
                     {"unplugs", unplugs},
                     {"audits", audits},
                     {"run_ns", run_ns},
+                    {"guest_ns", guest_ns_},
                     {"halted_ns", halted_ns_},
                     {"longest_pause_ns", longest_pause_}};
   return {{"run", run},
           {"exits_by_reason", exits},
+          {"ns_by_reason", served},
           {"faults_by_outcome", faults},
           {"mmu", RowsOf(mmu)}};
 }

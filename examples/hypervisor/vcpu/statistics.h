@@ -27,7 +27,7 @@ class ExitStatistics {
   // Times of the one clock. The pause is from an exit to the next entry, but
   // for the waiting of a guest that halts.
   void CountEntry(uint64_t now);
-  void CountReturn(uint64_t now) { returned_ = now; }
+  void CountReturn(uint64_t now);
   void CountHalt(uint64_t nanoseconds);
 
   uint64_t exits() const { return exits_; }
@@ -56,9 +56,16 @@ class ExitStatistics {
   uint64_t exits_ = 0;
   uint64_t longest_pause_ = 0;
   uint64_t halted_ns_ = 0;
+  uint64_t guest_ns_ = 0;  // VMRUN to #VMEXIT
+  uint64_t entered_ = 0;
   uint64_t returned_ = 0;  // of the last exit; 0: there was none
   uint64_t waited_ = 0;    // since then
-  std::array<uint64_t, kCodes + 1> by_code_ = {};
+  struct Reason {
+    uint64_t exits = 0;
+    uint64_t ns = 0;  // from there to the next entry
+  };
+  std::array<Reason, kCodes + 1> by_code_ = {};
+  Reason* last_ = nullptr;  // of by_code_
   std::array<uint64_t, kOutcomes> by_outcome_ = {};
 };
 

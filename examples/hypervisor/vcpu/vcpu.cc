@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "boot/apic_timer.h"
 #include "emulate/control.h"
+#include "emulate/task_switch.h"
 
 namespace hypervisor {
 namespace {
@@ -361,8 +362,61 @@ absl::Status Vcpu::ServeInvlpg() {
   return absl::OkStatus();
 }
 
+// EXITINFO1 and EXITINFO2 as in APM vol. 2, 15.14.1.
+TaskSwitchRequest Vcpu::RequestedSwitch(unsigned length) const {
+  constexpr uint64_t kIret = uint64_t{1} << 36;
+  constexpr uint64_t kJump = uint64_t{1} << 38;
+  constexpr uint64_t kHasErrorCode = uint64_t{1} << 44;
+  constexpr uint64_t kRf = uint64_t{1} << 48;
+  const uint64_t info = vmcb_.exit_info_2;
+  const bool event = (vmcb_.exit_int_info & event::kValid) != 0;
+  const uint64_t type =
+      vmcb_.exit_int_info >> event::kTypeShift & event::kTypeMask;
+  TaskSwitchRequest request;
+  request.selector = static_cast<uint16_t>(vmcb_.exit_info_1);
+  request.cause = (info & kIret) != 0   ? TaskSwitchCause::kIret
+                  : (info & kJump) != 0 ? TaskSwitchCause::kJump
+                  : event               ? TaskSwitchCause::kEvent
+                                        : TaskSwitchCause::kCall;
+  // An instruction that switches is left behind; one that an event interrupts
+  // is come back to.
+  const bool by_instruction =
+      request.cause != TaskSwitchCause::kEvent || type == event::kSoftware;
+  request.saved_rip = vmcb_.rip + (by_instruction ? length : 0);
+  request.saved_rf = (info & kRf) != 0;
+  if ((info & kHasErrorCode) != 0) {
+    request.error_code = static_cast<uint32_t>(info);
+  }
+  if (request.cause == TaskSwitchCause::kEvent && type == event::kInterrupt) {
+    request.source = EventSource::kExternal;
+  }
+  return request;
+}
+
 absl::Status Vcpu::ServeTaskSwitch() {
-  return absl::UnimplementedError("a task switch");
+  CpuState state = State();
+  const Fetched fetched = emulator_.decoder().Fetch(state, bus_);
+  if (fetched.result.kind == BusResult::Kind::kRetry) return absl::OkStatus();
+  TaskSwitch task_switch(
+      state, bus_, [this](uint64_t cr3) { return !paging_.WriteCr3(cr3); });
+  const TaskSwitchOutcome outcome =
+      task_switch.Run(RequestedSwitch(fetched.instruction.length));
+  if (outcome.result.kind == BusResult::Kind::kRetry) return absl::OkStatus();
+  if (outcome.committed) {
+    // What was to be delivered has been: by this switch.
+    events_.Forget();
+    SetState(state, vmcb_, registers_);
+    vmcb_.interrupt_shadow = 0;
+    if (const auto refused = paging_.WriteCr0(state.cr0)) Raise(*refused);
+  }
+  if (outcome.result.kind == BusResult::Kind::kException) {
+    Raise(outcome.result.exception);
+  } else if (outcome.debug_trap) {
+    constexpr uint64_t kTaskSwitch = 1u << 15;  // DR6.BT
+    vmcb_.dr6 |= kTaskSwitch;
+    Raise({ExceptionVector::kDebug, std::nullopt, {}});
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Vcpu::Emulate() {

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "emulate/cpu_state.h"
 #include "emulate/emulator.h"
+#include "emulate/task_switch.h"
 #include "shadowmmu/vcpu_mmu.h"
 #include "svm/svm.h"
 #include "svm/vmcb.h"
@@ -65,6 +66,7 @@ class Vcpu {
   absl::Status ServePort();
   absl::Status ServeMsr();
   absl::Status ServeTaskSwitch();
+  TaskSwitchRequest RequestedSwitch(unsigned length) const;
   void ServeCpuid();
   absl::Status ServeHalt();
 
