@@ -22,9 +22,10 @@ enum class ExitStatus : uint8_t {
   // The guest halted with interrupts disabled: nothing will ever happen.
   kHalted = 121,
   // The time of `timeout_s` was over.
-  kTimeout = 124,
-  // The hypervisor failed, or was given what it cannot run.
-  kFailed = 125,
+  kTimeout = 122,
+  // The bundle is none, or there is no room for it.
+  kBadBundle = 123,
+  // Above: the hypervisor failed (boot/exit.h).
 };
 
 constexpr ExitStatus GuestExitStatus(uint32_t code) {
