@@ -19,6 +19,7 @@
 #include "emulate/cpu_state.h"
 #include "emulate/guest_bus.h"
 #include "emulate/instruction.h"
+#include "emulate/instruction_cache.h"
 
 struct cs_insn;  // Capstone's
 
@@ -52,12 +53,15 @@ class Decoder {
   std::string Describe(const Instruction& instruction);
 
  private:
+  Instruction DecodeAnew(CpuMode mode, uint64_t rip,
+                         std::span<const std::byte> bytes);
   // Whether `insn_` holds an instruction now.
   bool Disassemble(CpuMode mode, uint64_t rip,
                    std::span<const std::byte> bytes);
 
   std::array<size_t, 3> handles_ = {};
   cs_insn* insn_ = nullptr;
+  InstructionCache cache_;
 };
 
 }  // namespace hypervisor
