@@ -79,19 +79,17 @@ void KeyboardController::Out(uint16_t port, unsigned /*bytes*/,
 uint8_t KeyboardController::Status() const {
   uint8_t status = kNotLocked | (memory_[0] & kSystemFlag);
   if (last_was_command_) status |= kLastWasCommand;
-  if (!output_.empty()) {
+  if (output_.has_value()) {
     status |= kOutputFull;
-    if (output_.front().source == Source::kNoReply) status |= kTimeOut;
+    if (output_->source == Source::kNoReply) status |= kTimeOut;
   }
   return status;
 }
 
 uint8_t KeyboardController::ReadData() {
-  if (output_.empty()) return 0;
-  const uint8_t byte = output_.front().byte;
-  output_.pop_front();
-  // One interrupt a byte: the line falls between two.
-  irq1_.Set(Signal::kLow);
+  if (!output_.has_value()) return 0;
+  const uint8_t byte = output_->byte;
+  output_.reset();
   UpdateLine();
   return byte;
 }
@@ -180,16 +178,18 @@ void KeyboardController::WriteOutputPort(uint8_t value) {
 }
 
 void KeyboardController::Put(uint8_t byte, Source source) {
-  if (output_.size() >= kQueueLimit) return;
-  output_.push_back({.byte = byte, .source = source});
+  // One interrupt a byte: the line falls between two.
+  output_.reset();
+  UpdateLine();
+  output_ = Output{.byte = byte, .source = source};
   UpdateLine();
 }
 
 void KeyboardController::UpdateLine() {
   const bool interrupts = (memory_[0] & kInterrupts) != 0;
   // Only the keyboard interrupts; commands are polled.
-  const bool high = interrupts && !output_.empty() &&
-                    output_.front().source != Source::kController;
+  const bool high = interrupts && output_.has_value() &&
+                    output_->source != Source::kController;
   irq1_.Set(high ? Signal::kHigh : Signal::kLow);
 }
 

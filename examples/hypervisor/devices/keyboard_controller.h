@@ -13,7 +13,7 @@
 //
 // Invariants:
 //  1. The input buffer is never full (status bit 1 is 0).
-//  2. At most kQueueLimit bytes wait to be read.
+//  2. One byte waits to be read at most: a new one takes its place.
 //
 // Thread safety: none.
 
@@ -21,10 +21,9 @@
 #define HYPERVISOR_DEVICES_KEYBOARD_CONTROLLER_H_
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <optional>
 
 #include "devices/interrupts.h"
 #include "devices/io_bus.h"
@@ -33,8 +32,6 @@ namespace hypervisor {
 
 class KeyboardController : public PortDevice {
  public:
-  static constexpr size_t kQueueLimit = 16;
-
   // `reset` is called when the guest pulls the reset line.
   KeyboardController(IrqLine& irq1, std::function<void()> reset);
 
@@ -64,7 +61,7 @@ class KeyboardController : public PortDevice {
   IrqLine& irq1_;
   const std::function<void()> reset_;
 
-  std::deque<Output> output_;
+  std::optional<Output> output_;
   std::array<uint8_t, 32> memory_ = {};  // [0] is the command byte
   uint8_t output_port_ = 0;
   // The command whose data byte comes next at port 0x60; 0: none.
