@@ -107,9 +107,17 @@ void CheckAccessedDirty(const AddressSpace& space, Word address, const Case& c,
              "D of the leaf");
 }
 
+// What was changed of the tables of `address` counts from here on. With PAE
+// paging the CPU has the entries of level 3 in registers, which a load of CR3
+// loads (SDM vol. 3, 4.4.1); QEMU's TCG reads them at each walk.
+void Flush(Word address) {
+  Invlpg(address);
+  if (Levels() == 3) ReloadCr3();
+}
+
 void Try(const AddressSpace& space, Word address, const Case& c) {
   WriteCr0((ReadCr0() & ~kCr0Wp) | c.cr0_wp);
-  Invlpg(address);
+  Flush(address);
   const Expected expected(space, address, c);
   const Outcome outcome =
       Do(c.access, c.ring, address + kContentOffset, kContent);
