@@ -1,6 +1,6 @@
-# Where the machine enters: 32-bit protected mode without paging, ebx = address of
-# the start info (Xen's x86/HVM direct boot ABI, "PVH"; the ELF note below says
-# where). Leaves in 64-bit mode, in BootMain.
+# Where the machine enters: 32-bit protected mode without paging, ebx = address
+# of the start info (Xen's x86/HVM direct boot ABI, "PVH"; the ELF note below
+# says where). Leaves in 64-bit mode, in BootMain.
 #
 # The tables made here map the first 4 GiB onto themselves with 2 MiB pages, the
 # first 2 MiB with 4 KiB ones, and let everything be written and executed;

@@ -1,11 +1,10 @@
 // For boot/ and shim/: what they use in place of the C library.
 //
 //  1. Code of these two rooms runs before the C library has chosen its memcpy
-//  and
-//     memset for this CPU, and inside system calls, whose callers expect the
-//     SSE registers to live on. So it is compiled to use general registers only
-//     and calls nothing outside the two rooms; the test hypervisor/freestanding
-//     looks for symbols that say otherwise.
+//     and memset for this CPU, and inside system calls, whose callers expect
+//     the SSE registers to live on. So it is compiled to use general registers
+//     only and calls nothing outside the two rooms; the test
+//     hypervisor/freestanding looks for symbols that say otherwise.
 //  2. Its variables are initialised by constants: they are in use before
 //     constructors run.
 //

@@ -3,9 +3,8 @@
 //
 //  1. Pointer == physical address, for the first 4 GiB.
 //  2. The image's code is executable and not writable, its constants are
-//  neither;
-//     everything else is writable and not executable. (The linker puts segments
-//     into pages of 2 MiB of their own.)
+//     neither; everything else is writable and not executable. (The linker puts
+//     segments into pages of 2 MiB of their own.)
 //  3. Not mapped, so that a touch is a page fault: the first 4 KiB (null
 //     pointers), and the 2 MiB below the main stack.
 //

@@ -1,5 +1,6 @@
-# trap_stubs: 256 entry points, 16 bytes each, one a vector. Each makes the frame of
-# trap.h: an error code (0 where the CPU pushes none), the vector, the registers.
+# trap_stubs: 256 entry points, 16 bytes each, one a vector. Each makes the frame
+# of trap.h: an error code (0 where the CPU pushes none), the vector, the
+# registers.
 
         .text
         .balign 16

@@ -5,8 +5,7 @@
 //     since boot is so already, and is not touched: a guest of 512 MiB costs no
 //     time until it uses them. A page that may hold something is marked dirty.
 //  3. Allocate takes the highest place that is large enough, so that the low
-//  end
-//     stays for what grows upwards in place (brk).
+//     end stays for what grows upwards in place (brk).
 //
 // Where memory is comes in as `base`, the address of page 0: 0 in the
 // hypervisor.

@@ -7,8 +7,7 @@
 //  1. System calls run with interrupts off, but for sleeping.
 //  2. They use general registers only: the caller's SSE state lives on.
 //  3. They run on the caller's stack, below its red zone: in ring 0 it is as
-//  good
-//     as any other.
+//     good as any other.
 //
 // Thread safety: one CPU.
 

@@ -1,7 +1,7 @@
-# SyscallEntry: where SYSCALL goes (LSTAR). rcx = the caller's rip, r11 = its rflags,
-# rax = the number, rdi rsi rdx r10 r8 r9 = the arguments. All but rax, rcx and r11
-# are the caller's still when it goes on. SYSRET would go to ring 3: the way back
-# is a jump.
+# SyscallEntry: where SYSCALL goes (LSTAR). rcx = the caller's rip, r11 = its
+# rflags, rax = the number, rdi rsi rdx r10 r8 r9 = the arguments. All but rax,
+# rcx and r11 are the caller's still when it goes on. SYSRET would go to ring 3:
+# the way back is a jump.
 
         .text
         .globl  SyscallEntry

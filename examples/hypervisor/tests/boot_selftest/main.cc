@@ -1,10 +1,9 @@
 // An image of its own for the bare machine: looks at what boot/ and shim/ made
 // of it, from inside. tests/run_boot_selftest runs it under QEMU.
 //
-//   boot_selftest.elf                   checks everything; exits with 0, or
-//   with 1
-//                                       after the name of what does not hold
-//   boot_selftest.elf --fail-by=NAME    goes wrong in the way that is asked for
+//   boot_selftest.elf                  checks everything; exits with 0, or with
+//                                      1 after the name of what does not hold
+//   boot_selftest.elf --fail-by=NAME   goes wrong in the way that is asked for
 //
 // Thread safety: one thread.
 
