@@ -93,6 +93,7 @@ TEST_F(MachineTest, EveryWayToResetIsOneReset) {
 TEST_F(MachineTest, NothingElseResets) {
   // A PCI configuration address has bits where port 0xcf9 has its reset.
   Out(0xcf8, 0x8000ffff, 4);
+  Out(0xcf9, 0xffff, 2);
   Out(0x64, 0xff);
   Out(0x92, In(0x92) | 0x02);
   Out(0x64, 0xd1);

@@ -177,15 +177,16 @@ TEST_F(PitTest, CountOfZeroIsTheGreatest) {
 
 TEST_F(PitTest, NewRateTakesEffectAfterTheRunningPeriod) {
   Program(0, 2, 1000);
+  AtTick(3500);  // in the fourth period
   Edges();
-  AtTick(500);
   Out(0x40, 0xf4);  // 500
   Out(0x40, 0x01);
-  AtTick(1001);
+  EXPECT_EQ(Count(0), 501u);
+  AtTick(4001);
   EXPECT_EQ(Edges(), 1u);
-  AtTick(1500);
+  AtTick(4500);
   EXPECT_EQ(Edges(), 0u);
-  AtTick(1501);
+  AtTick(4501);
   EXPECT_EQ(Edges(), 1u);
 }
 

@@ -57,6 +57,11 @@ TEST_F(RtcTest, BinaryAndTwelveHourModes) {
   EXPECT_EQ(Read(4), 0x91) << "11 pm";
   clock_.Pass(2 * kNanosecondsPerSecond);
   EXPECT_EQ(Read(4), 0x12) << "midnight is 12 am";
+  clock_.Pass(12 * 3600 * kNanosecondsPerSecond);
+  EXPECT_EQ(Read(4), 0x92) << "noon is 12 pm";
+  Write(4, 0x81);
+  Write(0x0b, 0x02);
+  EXPECT_EQ(Read(4), 0x13);
 }
 
 TEST_F(RtcTest, NmiMaskInTheIndexIsIgnored) { EXPECT_EQ(Read(0x80), 0x58); }
