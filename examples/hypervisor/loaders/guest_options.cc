@@ -17,12 +17,17 @@ struct NumberOption {
   absl::string_view name;
   uint32_t GuestOptions::*member;
 };
-constexpr std::array<NumberOption, 5> kNumbers = {{
+constexpr std::array<NumberOption, 10> kNumbers = {{
     {"memory_mib", &GuestOptions::memory_mib},
     {"bump_every_ms", &GuestOptions::bump_every_ms},
     {"unplug_every_ms", &GuestOptions::unplug_every_ms},
     {"audit_every", &GuestOptions::audit_every},
     {"timeout_s", &GuestOptions::timeout_s},
+    {"bump_by_zap_all", &GuestOptions::bump_by_zap_all},
+    {"unsync", &GuestOptions::unsync},
+    {"previous_roots", &GuestOptions::previous_roots},
+    {"prefetch", &GuestOptions::prefetch},
+    {"large_pages", &GuestOptions::large_pages},
 }};
 
 bool IsCpuFlag(absl::string_view value) {

@@ -1,15 +1,19 @@
 // GuestOptions: how a guest is to be run, as the script `run` writes it into
 // the bundle: lines of a name, one space and a value.
 //
-//   name debian          the image's, which a Multiboot guest gets as its
-//   argv[0] memory_mib 256       MiB of guest memory cpu_flag -la57       a CPU
-//   feature to offer (+) or to hide (-); may be repeated bump_every_ms 10
-//   advance the memslot generation; 0: never unplug_every_ms 50   take a
-//   memslot away and bring it back; 0: never audit_every 1000     exits between
-//   two audits of the MMU; 0: never timeout_s 60         then the guest is
-//   stopped; 0: never statistics com2      statistics go to the second serial
-//   port at exit; none:
-//                        nowhere
+//   name debian         the image's: a Multiboot guest's argv[0]
+//   memory_mib 256      MiB of guest memory
+//   cpu_flag -la57      a CPU feature to hide (-), or not (+); more than once
+//   bump_every_ms 10    make all shadow pages obsolete so often; 0: never
+//   bump_by_zap_all 1   1: walk and zap everything in place of that
+//   unplug_every_ms 50  take the memslot of the RAM away, and bring it back
+//   audit_every 1000    exits between two audits of the MMU; 0: never
+//   unsync 0            0: without this feature of the library
+//   previous_roots 0    MmuConfig::previous_roots
+//   prefetch 0          MmuConfig::prefetch
+//   large_pages 0       0: without large pages
+//   timeout_s 60        then the guest is stopped; 0: never
+//   statistics com2     statistics go to COM2 at exit; none: nowhere
 //
 // Every line may be missing; a line that is not one of these is an error.
 //
@@ -44,6 +48,11 @@ struct GuestOptions {
   uint32_t unplug_every_ms = 0;
   uint32_t audit_every = 0;
   uint32_t timeout_s = 0;
+  uint32_t bump_by_zap_all = 0;
+  uint32_t unsync = 1;
+  uint32_t previous_roots = 3;
+  uint32_t prefetch = 8;
+  uint32_t large_pages = 1;
   Statistics statistics = Statistics::kNone;
 
   // InvalidArgument, with the line's number, if a line is none.

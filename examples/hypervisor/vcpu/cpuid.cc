@@ -4,8 +4,6 @@
 
 #include <string_view>
 
-#include "absl/strings/str_cat.h"
-
 namespace hypervisor {
 namespace {
 
@@ -72,7 +70,7 @@ uint32_t LargestOf(uint32_t base) { return Raw(base, 0).eax; }
 
 }  // namespace
 
-absl::Status Cpuid::Apply(std::span<const std::string> flags) {
+void Cpuid::Apply(std::span<const std::string> flags) {
   struct Name {
     std::string_view name;
     uint32_t Cpuid::*hidden;
@@ -91,24 +89,17 @@ absl::Status Cpuid::Apply(std::span<const std::string> flags) {
       {"pse36", &Cpuid::hidden_1_edx_, kPse36},
   };
   for (const std::string& flag : flags) {
-    bool found = false;
     for (const Name& one : names) {
       if (flag.size() < 2 || std::string_view(flag).substr(1) != one.name) {
         continue;
       }
-      found = true;
       if (flag[0] == '-') {
         this->*one.hidden |= one.bit;
       } else {
         this->*one.hidden &= ~one.bit;
       }
     }
-    if (!found) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("cpu_flag: there is no feature \"", flag, "\""));
-    }
   }
-  return absl::OkStatus();
 }
 
 CpuidResult Cpuid::Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const {

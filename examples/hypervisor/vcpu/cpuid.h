@@ -13,7 +13,6 @@
 #include <span>
 #include <string>
 
-#include "absl/status/status.h"
 #include "shadowmmu/registers.h"
 
 namespace hypervisor {
@@ -27,9 +26,9 @@ struct CpuidResult {
 
 class Cpuid {
  public:
-  // "+name" and "-name", as in GuestOptions. InvalidArgument: there is no such
-  // feature.
-  absl::Status Apply(std::span<const std::string> flags);
+  // "+name" and "-name", as in GuestOptions. What the guest is never offered,
+  // and what depends on nothing here, is left to the CPU.
+  void Apply(std::span<const std::string> flags);
 
   // What the guest reads with these in EAX and ECX; `cr4` is the guest's.
   CpuidResult Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const;

@@ -69,6 +69,11 @@ absl::Status Vm::Init(unsigned guest_physical_bits) {
       kTablesAtLeast, static_cast<uint32_t>(memory_.size() / kBytesPerTable));
   config.max_vcpus = 1;
   config.guest_physical_bits = guest_physical_bits;
+  config.unsync = options_.unsync != 0;
+  config.previous_roots = options_.previous_roots;
+  config.prefetch = options_.prefetch;
+  config.largest_page =
+      options_.large_pages != 0 ? shadowmmu::Level::k1G : shadowmmu::Level::k4K;
   absl::StatusOr<std::unique_ptr<shadowmmu::Mmu>> mmu =
       shadowmmu::Mmu::Create(config);
   if (!mmu.ok()) return mmu.status();
@@ -104,7 +109,11 @@ absl::Status Vm::Tick() {
   }
   if (options_.bump_every_ms != 0 && now >= next_bump_) {
     next_bump_ = now + options_.bump_every_ms * kMillisecond;
-    mmu_->BumpGeneration();
+    if (options_.bump_by_zap_all != 0) {
+      mmu_->InvalidateAll(shadowmmu::Strategy::kZapAll);
+    } else {
+      mmu_->BumpGeneration();
+    }
     ++statistics_.bumps;
   }
   if (options_.bump_every_ms != 0) mmu_->ReclaimObsolete(kReclaimAtOnce);
