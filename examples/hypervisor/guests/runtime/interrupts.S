@@ -5,6 +5,7 @@
 #define VECTORS 256
 // The vectors that push an error code: 8, 10 to 14, 17, 21, 29, 30.
 #define HAS_ERROR_CODE 0x60227d00
+#define RFLAGS_IF 0x200
 
 #ifdef __x86_64__
 #define PTR .quad
@@ -99,14 +100,18 @@ GuardEscape:
   mov $1, %eax
   jmp 1b
 
-// void EnterUser(ip, ax, cx, dx)
+// void EnterUser(ip, ax, cx, dx): to ring 3, with interrupts as they are here.
   .globl EnterUser
 EnterUser:
   mov %rsi, %rax
   xchg %rcx, %rdx
+  pushf
+  pop %rsi
+  and $RFLAGS_IF, %rsi
+  or $2, %rsi
   push $0x23
   push $0
-  push $0x002
+  push %rsi
   push $0x1b
   push %rdi
   iretq
@@ -157,9 +162,13 @@ EnterUser:
   mov 8(%esp), %eax
   mov 12(%esp), %ecx
   mov 16(%esp), %edx
+  pushf
+  pop %esi
+  and $RFLAGS_IF, %esi
+  or $2, %esi
   push $0x23
   push $0
-  push $0x002
+  push %esi
   push $0x1b
   push %ebx
   iret
