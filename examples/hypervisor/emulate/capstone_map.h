@@ -15,11 +15,13 @@
 
 namespace hypervisor {
 
-// nullopt: a register that no operation of ours has (x87, MMX, AVX).
+// nullopt: a register that no operation of ours has (x87, MMX, SSE,
+// AVX).
 std::optional<RegisterOperand> RegisterFrom(x86_reg reg);
 
 // By Capstone's number of the instruction alone. MOVSD and CMPSD, which are two
-// instructions each, are the string ones here.
+// instructions each, are the string ones here; moves of XMM registers are in
+// emulate/xmm_form.h.
 Operation OperationFrom(unsigned id);
 
 }  // namespace hypervisor

@@ -9,83 +9,14 @@
 #include "absl/strings/str_cat.h"
 #include "emulate/capstone_map.h"
 #include "emulate/linear.h"
+#include "emulate/prefix_scan.h"
+#include "emulate/xmm_form.h"
 
 namespace hypervisor {
 namespace {
 
 using shadowmmu::AccessType;
 using File = RegisterOperand::File;
-
-constexpr uint8_t kRexW = 1u << 3;
-
-// Capstone tells of prefixes too, but of one of each group only, and not what
-// it made of them. The last of a group counts, and a REX prefix only right
-// before the opcode (APM vol. 3, 1.2).
-struct ScannedPrefixes {
-  Prefixes prefixes = {};
-  unsigned count = 0;  // bytes
-};
-
-std::optional<SegmentName> SegmentPrefix(uint8_t byte) {
-  switch (byte) {
-    case 0x26:
-      return SegmentName::kEs;
-    case 0x2e:
-      return SegmentName::kCs;
-    case 0x36:
-      return SegmentName::kSs;
-    case 0x3e:
-      return SegmentName::kDs;
-    case 0x64:
-      return SegmentName::kFs;
-    case 0x65:
-      return SegmentName::kGs;
-    default:
-      return std::nullopt;
-  }
-}
-
-// Whether `byte` is a legacy prefix, noted in `prefixes` then.
-bool TakeLegacyPrefix(uint8_t byte, Prefixes& prefixes) {
-  if (std::optional<SegmentName> segment = SegmentPrefix(byte)) {
-    prefixes.segment = segment;
-    return true;
-  }
-  switch (byte) {
-    case 0xf0:
-      prefixes.lock = true;
-      return true;
-    case 0xf2:
-      prefixes.repeat = Repeat::kWhileNotEqual;
-      return true;
-    case 0xf3:
-      prefixes.repeat = Repeat::kWhileEqual;
-      return true;
-    case 0x66:
-      prefixes.operand_size = true;
-      return true;
-    case 0x67:
-      prefixes.address_size = true;
-      return true;
-    default:
-      return false;
-  }
-}
-
-ScannedPrefixes ScanPrefixes(CpuMode mode, std::span<const uint8_t> bytes) {
-  ScannedPrefixes scanned;
-  for (uint8_t byte : bytes) {
-    if (TakeLegacyPrefix(byte, scanned.prefixes)) {
-      scanned.prefixes.rex = 0;
-    } else if (mode == CpuMode::k64Bit && (byte & 0xf0) == 0x40) {
-      scanned.prefixes.rex = byte;
-    } else {
-      break;
-    }
-    ++scanned.count;
-  }
-  return scanned;
-}
 
 uint8_t AddressBytes(CpuMode mode, const Prefixes& prefixes) {
   switch (mode) {
@@ -172,29 +103,15 @@ bool Has(const Instruction& instruction, File file) {
   return instruction.operands[0].Is(file) || instruction.operands[1].Is(file);
 }
 
-bool HasMemory(const Instruction& instruction) {
-  return instruction.operands[0].is_memory() ||
-         instruction.operands[1].is_memory();
-}
-
-// Tells apart what Capstone gives one number, and drops the forms of an
-// operation that are another's: MOVQ of MMX registers, MOVSS between two.
+// Tells apart what Capstone gives one number, and drops a form of an operation
+// that CPUs do not agree on.
 Operation Refine(const Instruction& instruction) {
   const Operation operation = instruction.operation;
-  const bool xmm = Has(instruction, File::kXmm);
   switch (operation) {
     case Operation::kMov:
       if (Has(instruction, File::kControl)) return Operation::kMovControl;
       if (Has(instruction, File::kDebug)) return Operation::kMovDebug;
-      return xmm ? Operation::kUnknown : operation;
-    case Operation::kMovs:
-      if (!xmm) return operation;
-      return HasMemory(instruction) ? Operation::kMovXmm : Operation::kUnknown;
-    case Operation::kMovXmm:
-    case Operation::kMovXmmAligned:
-    case Operation::kMovXmmLow:
-    case Operation::kMovXmmHigh:
-      return xmm && HasMemory(instruction) ? operation : Operation::kUnknown;
+      return operation;
     case Operation::kCall:
     case Operation::kJmp:
     case Operation::kRet:
@@ -204,7 +121,7 @@ Operation Refine(const Instruction& instruction) {
                  ? Operation::kUnknown
                  : operation;
     default:
-      return xmm ? Operation::kUnknown : operation;
+      return operation;
   }
 }
 
@@ -231,26 +148,86 @@ uint8_t OperationBytes(const Instruction& instruction) {
       }
       return first.is_memory() && !second.is_immediate() ? second.bytes
                                                          : first.bytes;
+    case Operation::kMovZeroExtend:
+    case Operation::kMovSignExtend:
+      // What Capstone says of MOVSXD with a prefix is not so.
+      return OperandBytes(instruction.mode, instruction.prefixes);
     case Operation::kOut:
+      return second.bytes;
     case Operation::kMovs:
     case Operation::kCmps:
     case Operation::kLods:
     case Operation::kScas:
     case Operation::kOuts:
-    case Operation::kMovXmm:
-    case Operation::kMovXmmAligned:
-    case Operation::kMovXmmLow:
-    case Operation::kMovXmmHigh:
-      return second.is_memory() || instruction.operation == Operation::kOut
-                 ? second.bytes
-                 : first.bytes;
+      return second.is_memory() ? second.bytes : first.bytes;
     default:
       return first.bytes;
   }
 }
 
-// Condition codes are the low four bits of the last opcode byte.
-uint8_t ConditionOf(const cs_x86& x86) { return x86.opcode[1] & 0xf; }
+// An instruction of integer registers. The operation stays unknown where an
+// operand is none of ours.
+void TakeInteger(const cs_insn& insn, uint64_t next_rip,
+                 Instruction& instruction) {
+  const cs_x86& x86 = insn.detail->x86;
+  if (x86.op_count > instruction.operands.size()) return;
+  for (size_t i = 0; i < x86.op_count; ++i) {
+    std::optional<Operand> operand =
+        OperandFrom(x86.operands[i], instruction, next_rip);
+    if (!operand) return;
+    instruction.operands[i] = *operand;
+  }
+  instruction.operation = OperationFrom(insn.id);
+  instruction.operation = Refine(instruction);
+  instruction.operand_bytes = OperationBytes(instruction);
+}
+
+// Of what Capstone says of such a move, its memory operand's address counts.
+void TakeXmmMove(const XmmForm& form, const cs_x86& x86, uint64_t next_rip,
+                 Instruction& instruction) {
+  const bool store = form.direction == XmmForm::Direction::kStore;
+  Operand& memory = instruction.operands[store ? 0 : 1];
+  Operand& xmm = instruction.operands[store ? 1 : 0];
+  for (size_t i = 0; i < x86.op_count; ++i) {
+    if (x86.operands[i].type != X86_OP_MEM) continue;
+    memory =
+        OperandFrom(x86.operands[i], instruction, next_rip).value_or(Operand{});
+    xmm.kind = Operand::Kind::kRegister;
+    xmm.reg = {File::kXmm, form.reg};
+    instruction.operation = form.operation;
+    instruction.operand_bytes = form.bytes;
+    return;
+  }
+}
+
+// One more than an instruction has, so that a second opcode byte is there.
+using CodeBytes = std::array<uint8_t, kMaxInstructionBytes + 1>;
+
+// What Capstone is shown. LOCK it takes to be part of some instructions only,
+// and whether it may be there is for whoever executes them: another prefix in
+// its place decodes alike. Of the prefixes of an XMM move it loses some, and of
+// the opcode it need not know more than that an address follows: MOVUPS and
+// PSHUFB are as long, and have no prefix.
+CodeBytes ForCapstone(std::span<const uint8_t> code, size_t prefixes,
+                      const std::optional<XmmForm>& xmm) {
+  CodeBytes bytes = {};
+  std::copy(code.begin(), code.end(), bytes.begin());
+  for (uint8_t& byte : std::span(bytes).first(prefixes)) {
+    if (byte == kLockPrefix) byte = kDsPrefix;
+    const bool of_opcode = byte == kOperandSizePrefix || byte == kRepnePrefix ||
+                           byte == kRepePrefix;
+    if (xmm && of_opcode) byte = kDsPrefix;
+  }
+  if (xmm) {
+    uint8_t* opcode = &bytes[prefixes + 1];
+    if (*opcode == 0x38) {
+      opcode[1] = 0x00;
+    } else {
+      *opcode = 0x10;
+    }
+  }
+  return bytes;
+}
 
 }  // namespace
 
@@ -272,8 +249,8 @@ Decoder::~Decoder() {
 }
 
 bool Decoder::Disassemble(CpuMode mode, uint64_t rip,
-                          std::span<const std::byte> bytes) {
-  const uint8_t* code = reinterpret_cast<const uint8_t*>(bytes.data());
+                          std::span<const uint8_t> bytes) {
+  const uint8_t* code = bytes.data();
   size_t size = bytes.size();
   uint64_t address = rip;
   return cs_disasm_iter(handles_[static_cast<size_t>(mode)], &code, &size,
@@ -283,36 +260,31 @@ bool Decoder::Disassemble(CpuMode mode, uint64_t rip,
 
 Instruction Decoder::Decode(CpuMode mode, uint64_t rip,
                             std::span<const std::byte> bytes) {
-  bytes = bytes.first(std::min<size_t>(bytes.size(), kMaxInstructionBytes));
-  if (const Instruction* known = cache_.Find(mode, rip, bytes)) return *known;
-  const Instruction decoded = DecodeAnew(mode, rip, bytes);
-  cache_.Keep(rip, bytes.size(), decoded);
-  return decoded;
-}
-
-Instruction Decoder::DecodeAnew(CpuMode mode, uint64_t rip,
-                                std::span<const std::byte> bytes) {
   Instruction instruction;
   instruction.mode = mode;
+  bytes = bytes.first(std::min<size_t>(bytes.size(), kMaxInstructionBytes));
   std::transform(bytes.begin(), bytes.end(), instruction.bytes.begin(),
                  [](std::byte byte) { return static_cast<uint8_t>(byte); });
-  if (!Disassemble(mode, rip, bytes)) return instruction;
-
-  const cs_x86& x86 = insn_->detail->x86;
-  instruction.length = static_cast<uint8_t>(insn_->size);
-  instruction.prefixes = ScanPrefixes(mode, instruction.bytes).prefixes;
-  instruction.address_bytes = AddressBytes(mode, instruction.prefixes);
-  if (x86.op_count > instruction.operands.size()) return instruction;
-  for (size_t i = 0; i < x86.op_count; ++i) {
-    std::optional<Operand> operand =
-        OperandFrom(x86.operands[i], instruction, rip + instruction.length);
-    if (!operand) return instruction;
-    instruction.operands[i] = *operand;
+  const std::span<const uint8_t> code =
+      std::span(instruction.bytes).first(bytes.size());
+  const ScannedPrefixes scanned = ScanPrefixes(mode, code);
+  const std::optional<XmmForm> xmm =
+      XmmFormOf(scanned.prefixes, code.subspan(scanned.count));
+  const CodeBytes shown = ForCapstone(code, scanned.count, xmm);
+  if (!Disassemble(mode, rip, std::span(shown).first(code.size()))) {
+    return instruction;
   }
-  instruction.condition = ConditionOf(x86);
-  instruction.operation = OperationFrom(insn_->id);
-  instruction.operation = Refine(instruction);
-  instruction.operand_bytes = OperationBytes(instruction);
+  instruction.length = static_cast<uint8_t>(insn_->size);
+  instruction.prefixes = scanned.prefixes;
+  instruction.address_bytes = AddressBytes(mode, instruction.prefixes);
+  // Of the second opcode byte, of those that have a condition.
+  instruction.condition = shown[scanned.count + 1] & 0xf;
+  const uint64_t next_rip = rip + instruction.length;
+  if (xmm) {
+    TakeXmmMove(*xmm, insn_->detail->x86, next_rip, instruction);
+  } else {
+    TakeInteger(*insn_, next_rip, instruction);
+  }
   return instruction;
 }
 
@@ -355,8 +327,7 @@ std::string Decoder::Describe(const Instruction& instruction) {
   for (uint8_t byte : std::span(instruction.bytes).first(length)) {
     absl::StrAppend(&text, absl::Hex(byte, absl::kZeroPad2), " ");
   }
-  if (!Disassemble(instruction.mode, 0,
-                   std::as_bytes(std::span(instruction.bytes)))) {
+  if (!Disassemble(instruction.mode, 0, instruction.bytes)) {
     return absl::StrCat(text, "(no known instruction)");
   }
   return absl::StrCat(text, insn_->mnemonic, " ", insn_->op_str);

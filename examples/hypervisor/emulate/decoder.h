@@ -56,8 +56,7 @@ class Decoder {
   Instruction DecodeAnew(CpuMode mode, uint64_t rip,
                          std::span<const std::byte> bytes);
   // Whether `insn_` holds an instruction now.
-  bool Disassemble(CpuMode mode, uint64_t rip,
-                   std::span<const std::byte> bytes);
+  bool Disassemble(CpuMode mode, uint64_t rip, std::span<const uint8_t> bytes);
 
   std::array<size_t, 3> handles_ = {};
   cs_insn* insn_ = nullptr;

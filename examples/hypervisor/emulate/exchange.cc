@@ -90,7 +90,7 @@ BusResult CompareAndExchange(CpuState& cpu, Operands& operands,
   } else {
     held = ReadRegister(cpu, target.reg, bytes);
     equal = held == compared;
-    WriteRegister(cpu, target.reg, bytes, equal ? desired : held);
+    if (equal) WriteRegister(cpu, target.reg, bytes, desired);
   }
   if (!equal) WriteGpr(cpu, kRax, bytes, held);
   cpu.rflags =
