@@ -262,7 +262,7 @@ TEST_F(BzImage, ADamagedHeaderIsRefusedOrHarmless) {
   }
 }
 
-// HYPERVISOR_TEST_BZIMAGE names one; guests/linux/fetch brings one.
+// HYPERVISOR_TEST_BZIMAGE names one; guests/linux/prepare brings one.
 TEST(RealBzImage, LoadsWithItsInitramfs) {
   const char* path = std::getenv("HYPERVISOR_TEST_BZIMAGE");
   std::ifstream stream(path == nullptr ? "" : path, std::ios::binary);

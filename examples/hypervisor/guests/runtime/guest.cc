@@ -22,7 +22,7 @@ constexpr uint32_t kHasCommandLine = 1u << 2;
 constexpr unsigned kCommandLineWord = 4;
 constexpr uint32_t kMultibootLoader = 0x2badb002;
 
-bool is_plain = false;
+const uint32_t* multiboot_information = nullptr;
 
 bool IsWord(const char* text, const char* word) {
   while (*word != '\0' && *text == *word) {
@@ -40,23 +40,23 @@ bool EndsWith(const char* text, const char* word) {
   return false;
 }
 
-void ReadInformation(const uint32_t* information) {
-  if ((information[0] & kHasCommandLine) == 0) return;
-  const Word address = information[kCommandLineWord];
-  is_plain = EndsWith(reinterpret_cast<const char*>(address), "plain");
-}
-
 }  // namespace
 
-bool IsPlainQemu() { return is_plain; }
+const uint32_t* MultibootInformation() { return multiboot_information; }
+
+bool IsPlainQemu() {
+  if ((multiboot_information[0] & kHasCommandLine) == 0) return false;
+  const Word text = multiboot_information[kCommandLineWord];
+  return EndsWith(reinterpret_cast<const char*>(text), "plain");
+}
 
 }  // namespace guest
 
 void GuestStart(uint32_t magic, uint32_t information) {
   guest::LoadIdt();
   guest::CheckEqual(magic, guest::kMultibootLoader, "eax at entry");
-  guest::ReadInformation(
-      reinterpret_cast<const uint32_t*>(guest::Word{information}));
+  guest::multiboot_information =
+      reinterpret_cast<const uint32_t*>(guest::Word{information});
   guest::GuestMain();
   guest::Print("passed\n");
   guest::Exit(0);

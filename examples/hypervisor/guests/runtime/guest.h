@@ -8,11 +8,16 @@
 #ifndef HYPERVISOR_GUESTS_RUNTIME_GUEST_H_
 #define HYPERVISOR_GUESTS_RUNTIME_GUEST_H_
 
+#include <stdint.h>
+
 namespace guest {
 
 // The guest's program, in namespace guest. Its return is its success; whatever
 // fails calls Exit.
 void GuestMain();
+
+// What the boot loader told (Multiboot Specification 0.6.96, 3.3), as words.
+const uint32_t* MultibootInformation();
 
 // Whether the command line ends with the word "plain": this is plain QEMU,
 // which does some things otherwise than the manuals say. Whoever asks says
