@@ -82,8 +82,7 @@ ControlOutcome DecodeControl(Decoder& decoder, const CpuState& cpu,
 }
 
 void FinishInstruction(CpuState& cpu, unsigned length) {
-  const unsigned width = cpu.mode() == CpuMode::k64Bit ? 8 : 4;
-  cpu.rip = Truncate(cpu.rip + length, width);
+  AdvanceRip(cpu, length);
   cpu.rflags &= ~rflags::kRf;
 }
 

@@ -44,12 +44,6 @@ bool MayLock(const Instruction& instruction) {
   }
 }
 
-// rIP is 32 bits wide outside 64-bit mode.
-void Advance(CpuState& cpu, const Instruction& instruction) {
-  const unsigned width = instruction.mode == CpuMode::k64Bit ? 8 : 4;
-  cpu.rip = Truncate(cpu.rip + instruction.length, width);
-}
-
 void SetResult(const BusResult& result, EmulateOutcome& outcome) {
   switch (result.kind) {
     case BusResult::Kind::kOk:
@@ -82,7 +76,7 @@ void ExecuteString(CpuState& cpu, GuestBus& bus, EmulateOutcome& outcome) {
   if (done.progress == StringOperation::Progress::kMore) {
     outcome.kind = EmulateOutcome::Kind::kMore;
   } else {
-    Advance(cpu, outcome.instruction);
+    AdvanceRip(cpu, outcome.instruction.length);
   }
   Finish(before, cpu, outcome);
 }
@@ -90,7 +84,7 @@ void ExecuteString(CpuState& cpu, GuestBus& bus, EmulateOutcome& outcome) {
 void ExecuteWhole(CpuState& cpu, FxsaveImage& fx, GuestBus& bus,
                   EmulateOutcome& outcome) {
   CpuState after = cpu;
-  Advance(after, outcome.instruction);
+  AdvanceRip(after, outcome.instruction.length);
   Execution execution(after, fx, bus, outcome.instruction);
   const BusResult result = execution.Run();
   SetResult(result, outcome);

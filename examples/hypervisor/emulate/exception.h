@@ -39,6 +39,9 @@ struct Exception {
   static constexpr Exception DeviceNotAvailable() {
     return {ExceptionVector::kDeviceNotAvailable, std::nullopt, {}};
   }
+  static constexpr Exception DoubleFault() {
+    return {ExceptionVector::kDoubleFault, 0, {}};
+  }
   static constexpr Exception GeneralProtection(uint32_t code = 0) {
     return {ExceptionVector::kGeneralProtection, code, {}};
   }

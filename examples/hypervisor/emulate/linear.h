@@ -62,6 +62,11 @@ constexpr uint64_t SignExtend(uint64_t value, unsigned bytes) {
   return static_cast<uint64_t>(static_cast<int64_t>(value << shift) >> shift);
 }
 
+// rIP to the next instruction: it is 32 bits wide outside 64-bit mode.
+inline void AdvanceRip(CpuState& cpu, unsigned length) {
+  cpu.rip = Truncate(cpu.rip + length, cpu.mode() == CpuMode::k64Bit ? 8 : 4);
+}
+
 }  // namespace hypervisor
 
 #endif  // HYPERVISOR_EMULATE_LINEAR_H_

@@ -1,15 +1,10 @@
 #include "emulate/string_operation.h"
 
 #include "emulate/alu.h"
+#include "emulate/insisting_bus.h"
 #include "emulate/linear.h"
 
 namespace hypervisor {
-namespace {
-
-// A store that was found allowed a moment ago is tried this often.
-constexpr unsigned kMaxTries = 64;
-
-}  // namespace
 
 StringOperation::StringOperation(CpuState& cpu, GuestBus& bus,
                                  const Instruction& instruction)
@@ -150,11 +145,12 @@ BusResult StringOperation::Input() {
   if (!probed.ok()) return probed;
   const uint16_t port = static_cast<uint16_t>(ReadGpr(cpu_, kRdx, 2));
   const uint32_t value = bus_.In(port, bytes_);
-  BusResult written = WriteDestination(value);
-  for (unsigned i = 0; i < kMaxTries; ++i) {
-    if (written.kind != BusResult::Kind::kRetry) break;
-    written = WriteDestination(value);
-  }
+  // What the port has given must not be lost.
+  InsistingBus insisting(bus_);
+  BusResult written =
+      Operands(cpu_, insisting, instruction_)
+          .WriteAt(SegmentName::kEs, ReadGpr(cpu_, kRdi, address_bytes_),
+                   bytes_, value);
   if (written.ok()) Step(kRdi);
   return written;
 }

@@ -21,19 +21,10 @@ constexpr uint64_t kLoadedFlags = rflags::kStatus | rflags::kTf | rflags::kIf |
                                   rflags::kDf | rflags::kIopl | rflags::kNt |
                                   rflags::kRf | rflags::kVm | rflags::kAc |
                                   rflags::kVif | rflags::kVip | rflags::kId;
-// When something has been written already, an access that meets a change is
-// made again rather than the switch: at most so often.
-constexpr unsigned kMaxTries = 1000;
-
-BusResult Insist(absl::FunctionRef<BusResult()> access) {
-  BusResult result = access();
-  for (unsigned i = 0; i < kMaxTries; ++i) {
-    if (result.kind != BusResult::Kind::kRetry) break;
-    result = access();
-  }
-  // No guest is without memory for that long.
+// What cannot start anew any more has no retry.
+BusResult WithoutRetry(const BusResult& result) {
   return result.kind == BusResult::Kind::kRetry
-             ? BusResult::Inject(Exception::InvalidTss(0))
+             ? BusResult::Inject(Exception::DoubleFault())
              : result;
 }
 
@@ -105,9 +96,10 @@ TaskSwitchOutcome TaskSwitch::Run(const TaskSwitchRequest& request) {
     return {.result = all};
   }
   TaskImage image;
-  BusResult exchanged = Exchange(request, outgoing, incoming, image);
+  const BusResult exchanged =
+      WithoutRetry(Exchange(request, outgoing, incoming, image));
   if (!exchanged.ok()) return {.result = exchanged};
-  const BusResult loaded = LoadTask(request, incoming, image);
+  const BusResult loaded = WithoutRetry(LoadTask(request, incoming, image));
   return {.result = loaded, .committed = true, .debug_trap = image.debug_trap};
 }
 
@@ -172,28 +164,20 @@ BusResult TaskSwitch::ProbeAll(const TaskSwitchRequest& request,
 BusResult TaskSwitch::Exchange(const TaskSwitchRequest& request,
                                const Task& outgoing, const Task& incoming,
                                TaskImage& image) {
-  const TaskImage saved = ImageOf(cpu_, request);
-  BusResult result = Insist(
-      [&] { return WriteTask(bus_, outgoing.base(), outgoing.width, saved); });
+  BusResult result = WriteTask(insisting_, outgoing.base(), outgoing.width,
+                               ImageOf(cpu_, request));
   if (result.ok() && IsNested(request.cause)) {
-    result = Insist([&] {
-      return WriteLink(bus_, incoming.base(), outgoing.segment.selector);
-    });
+    result = WriteLink(insisting_, incoming.base(), outgoing.segment.selector);
   }
   if (result.ok()) {
-    result = Insist(
-        [&] { return ReadTask(bus_, incoming.base(), incoming.width, image); });
+    result = ReadTask(insisting_, incoming.base(), incoming.width, image);
   }
   // The busy bits come last: what is above can be done again.
   if (result.ok() && !IsNested(request.cause)) {
-    result = Insist([&] {
-      return ChangeDescriptorType(bus_, outgoing.descriptor, 0, kBusy);
-    });
+    result = ChangeDescriptorType(insisting_, outgoing.descriptor, 0, kBusy);
   }
   if (result.ok() && request.cause != TaskSwitchCause::kIret) {
-    result = Insist([&] {
-      return ChangeDescriptorType(bus_, incoming.descriptor, kBusy, 0);
-    });
+    result = ChangeDescriptorType(insisting_, incoming.descriptor, kBusy, 0);
   }
   return result;
 }
@@ -212,7 +196,7 @@ BusResult TaskSwitch::LoadTask(const TaskSwitchRequest& request,
   const uint16_t cs = image.selectors[static_cast<size_t>(SegmentName::kCs)];
   cpu_.cpl =
       static_cast<uint8_t>(cpu_.virtual_8086() ? 3 : cs & selector::kRpl);
-  TaskSegments segments(cpu_, bus_, request.source);
+  TaskSegments segments(cpu_, insisting_, request.source);
   segments.SetSelectors(image.selectors, image.ldt);
 
   if (wide && (cpu_.cr0 & cr0::kPg) != 0) {
@@ -221,11 +205,9 @@ BusResult TaskSwitch::LoadTask(const TaskSwitchRequest& request,
     }
     cpu_.cr3 = image.cr3;
   }
-  BusResult loaded = Insist([&] { return segments.Load(); });
-  if (!loaded.ok()) return loaded;
+  if (BusResult loaded = segments.Load(); !loaded.ok()) return loaded;
   if (request.error_code) {
-    BusResult pushed = Insist(
-        [&] { return PushErrorCode(*request.error_code, incoming.width); });
+    BusResult pushed = PushErrorCode(*request.error_code, incoming.width);
     if (!pushed.ok()) return pushed;
   }
   return CheckBranchTarget(cpu_, cpu_.rip);
@@ -233,7 +215,7 @@ BusResult TaskSwitch::LoadTask(const TaskSwitchRequest& request,
 
 BusResult TaskSwitch::PushErrorCode(uint32_t code, TssWidth width) {
   const Instruction none;
-  Operands operands(cpu_, bus_, none);
+  Operands operands(cpu_, insisting_, none);
   Stack stack(cpu_, operands);
   return stack.Push(width == TssWidth::k32Bit ? 4 : 2, code);
 }

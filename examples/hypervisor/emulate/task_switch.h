@@ -22,6 +22,7 @@
 #include "absl/functional/function_ref.h"
 #include "emulate/cpu_state.h"
 #include "emulate/guest_bus.h"
+#include "emulate/insisting_bus.h"
 #include "emulate/task_segments.h"
 #include "emulate/tss.h"
 #include "shadowmmu/address.h"
@@ -65,7 +66,7 @@ class TaskSwitch {
   // `load_cr3` is called with CR0.PG set and a 32-bit TSS, even if CR3 stays.
   // Not owned; all must outlive this.
   TaskSwitch(CpuState& cpu, GuestBus& bus, LoadCr3 load_cr3)
-      : cpu_(cpu), bus_(bus), load_cr3_(load_cr3) {}
+      : cpu_(cpu), bus_(bus), insisting_(bus), load_cr3_(load_cr3) {}
 
   TaskSwitchOutcome Run(const TaskSwitchRequest& request);
 
@@ -94,6 +95,7 @@ class TaskSwitch {
 
   CpuState& cpu_;
   GuestBus& bus_;
+  InsistingBus insisting_;  // from the first write on
   LoadCr3 load_cr3_;
 };
 

@@ -77,12 +77,13 @@ class StringTrialMaker {
 };
 
 TEST_P(EmulatorNativeStack, StringsWithAndWithoutRepeat) {
-  for (uint8_t opcode :
-       {0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf}) {
+  constexpr uint8_t kOpcodes[] = {0xa4, 0xa5, 0xa6, 0xa7, 0xaa,
+                                  0xab, 0xac, 0xad, 0xae, 0xaf};
+  for (uint8_t opcode : kOpcodes) {
     for (unsigned i = 0; i < kTrials && !HasFailure(); ++i) {
       Trial trial = RandomTrial();
       StringTrialMaker(mode(), random(), native())
-          .Make(static_cast<uint8_t>(opcode), trial.cpu, trial.code);
+          .Make(opcode, trial.cpu, trial.code);
       Compare(trial);
     }
   }
@@ -91,7 +92,8 @@ TEST_P(EmulatorNativeStack, StringsWithAndWithoutRepeat) {
 
 // With memory all alike, REPE goes on to the end; and all but one word.
 TEST_P(EmulatorNativeStack, ComparesEndWhereStringsDiffer) {
-  for (uint8_t opcode : {0xa6, 0xa7, 0xae, 0xaf}) {
+  constexpr uint8_t kOpcodes[] = {0xa6, 0xa7, 0xae, 0xaf};
+  for (uint8_t opcode : kOpcodes) {
     for (unsigned i = 0; i < kTrials && !HasFailure(); ++i) {
       Trial trial = RandomTrial();
       const uint64_t word = random().OneIn(2) ? 0 : ~uint64_t{0};
@@ -101,7 +103,7 @@ TEST_P(EmulatorNativeStack, ComparesEndWhereStringsDiffer) {
       Poke(NativeCpu::kData + 2048 + 8 * random().Below(512), 8, 0x55);
       trial.cpu.gpr[kRax] = wide() ? word : word & 0xffffffff;
       StringTrialMaker(mode(), random(), native())
-          .Make(static_cast<uint8_t>(opcode), trial.cpu, trial.code);
+          .Make(opcode, trial.cpu, trial.code);
       Compare(trial);
     }
   }

@@ -196,7 +196,8 @@ TEST_P(EmulatorNative, MovesThatDoNotFillTheCache) {
 }
 
 TEST_P(EmulatorNative, MovesByAddressAlone) {
-  for (uint8_t opcode : {0xa0, 0xa1, 0xa2, 0xa3}) {
+  constexpr uint8_t kOpcodes[] = {0xa0, 0xa1, 0xa2, 0xa3};
+  for (uint8_t opcode : kOpcodes) {
     for (unsigned i = 0; i < kTrials && !HasFailure(); ++i) {
       Trial trial = RandomTrial();
       if (random().OneIn(3)) trial.code.push_back(0x66);
