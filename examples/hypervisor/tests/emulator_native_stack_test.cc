@@ -249,6 +249,48 @@ TEST_P(EmulatorNativeStack, WhatIsBeyondItsSegment) {
   EXPECT_EQ(trapped(), compared());
 }
 
+// Page faults: those of a store that reaches into a page, and how far a
+// repeated one has come by then.
+TEST_P(EmulatorNativeStack, StoresIntoAReadOnlyPage) {
+  constexpr uint64_t kReadOnly = NativeCpu::kData + shadowmmu::kPageSize;
+  SetReadOnly(kReadOnly);
+  // MOV, ADD, CMP (which only reads), XCHG, POP of memory
+  const std::vector<std::pair<uint8_t, int>> opcodes = {
+      {0x89, -1}, {0x01, -1}, {0x39, -1}, {0x87, -1}, {0x8f, 0}};
+  for (unsigned i = 0; i < 4 * kTrials && !HasFailure(); ++i) {
+    Trial trial = RandomTrial();
+    const auto& [opcode, digit] = opcodes[random().Below(opcodes.size())];
+    Encoding encoding = {.opcode = {opcode}, .digit = digit};
+    encoding.operand_bytes = random().OneIn(3) ? 2 : 4;
+    InstructionBuilder builder(mode(), random(), native());
+    const uint64_t stack = trial.cpu.gpr[kRsp];
+    trial.code = builder.Build(encoding, RmKind::kMemory,
+                               kReadOnly - 6 + random().Below(12), trial.cpu);
+    if (builder.AddressUses(kRsp)) continue;
+    trial.cpu.gpr[kRsp] = stack;
+    Compare(trial);
+  }
+  EXPECT_GT(trapped(), 50u);
+  EXPECT_LT(trapped(), compared());
+}
+
+TEST_P(EmulatorNativeStack, RepeatedStoresStopAtAReadOnlyPage) {
+  constexpr uint64_t kReadOnly = NativeCpu::kData + shadowmmu::kPageSize;
+  SetReadOnly(kReadOnly);
+  constexpr uint8_t kOpcodes[] = {0xa4, 0xa5, 0xaa, 0xab};
+  for (unsigned i = 0; i < 2 * kTrials && !HasFailure(); ++i) {
+    Trial trial = RandomTrial();
+    trial.code = {0xf3, kOpcodes[random().Below(4)]};
+    trial.cpu.gpr[kRdi] =
+        native().AddressOf(mode(), kReadOnly - 64 + random().Below(80));
+    trial.cpu.gpr[kRsi] = native().AddressOf(mode(), RandomTarget(1024));
+    trial.cpu.gpr[kRcx] = random().Below(40);
+    Compare(trial);
+  }
+  EXPECT_GT(trapped(), 50u);
+  EXPECT_LT(trapped(), compared());
+}
+
 // A push from the bottom of a segment wraps around to its top; one that would
 // lie at both ends is #SS.
 TEST_P(EmulatorNativeStack, PushesThatWrapAround) {

@@ -84,6 +84,12 @@ class NativeComparison : public testing::TestWithParam<CpuMode> {
     return value;
   }
 
+  // A page of the arena that the guest may not write from now on.
+  void SetReadOnly(uint64_t offset) {
+    bus_->PageAt(native_.base() + offset).writable = false;
+    read_only_ = offset;
+  }
+
   void Compare(const Trial& trial) {
     FakeBus& bus = bus_.value();
     bus.log().clear();
@@ -98,8 +104,10 @@ class NativeComparison : public testing::TestWithParam<CpuMode> {
 
     CpuState real = trial.cpu;
     FxsaveImage real_fx = trial.fx;
+    if (read_only_) native_.Protect(*read_only_, PROT_READ);
     const std::optional<Exception> trap =
         native_.Run(mode(), trial.code, real, real_fx);
+    if (read_only_) native_.Protect(*read_only_, PROT_READ | PROT_WRITE);
     CompareOutcome(outcome, trap);
     CompareStates(trial, emulated, real);
     EXPECT_TRUE(SameXmm(emulated_fx, real_fx));
@@ -190,6 +198,7 @@ class NativeComparison : public testing::TestWithParam<CpuMode> {
   Random random_{20260101};
   Emulator emulator_;
   std::optional<FakeBus> bus_;
+  std::optional<uint64_t> read_only_;
   unsigned compared_ = 0;
   unsigned trapped_ = 0;
 };

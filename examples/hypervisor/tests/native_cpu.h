@@ -100,9 +100,14 @@ class NativeCpu {
     return cpu;
   }
 
+  // Takes or gives the right to write a page of data.
+  void Protect(uint64_t offset, int protection) {
+    mprotect(arena_ + offset, shadowmmu::kPageSize, protection);
+  }
+
   // Executes `code` (one instruction) from `cpu` and `fx` on, in what the arena
-  // holds; both are then as after it. The exception, if it raised one; then
-  // registers are as they were.
+  // holds; both are then as after it, or as it left them when it raised an
+  // exception, which is returned then.
   std::optional<Exception> Run(CpuMode mode, std::span<const uint8_t> code,
                                CpuState& cpu, FxsaveImage& fx) {
     WriteCode(mode, code);
@@ -118,10 +123,13 @@ class NativeCpu {
     const auto entry = base() + kCode;
     reinterpret_cast<void (*)()>(entry)();
     current_ = nullptr;
-    if (trap_) return trap_;
     std::copy_n(out().gpr, cpu.gpr.size(), cpu.gpr.begin());
-    cpu.rflags = out().rflags;
     fx = out().fx;
+    if (trap_) {
+      cpu.rflags = trap_flags_ & ~rflags::kRf;
+      return trap_;
+    }
+    cpu.rflags = out().rflags;
     cpu.rip =
         out().landed != 0 ? AddressOf(mode, kLanding) : cpu.rip + code.size();
     return std::nullopt;
@@ -314,11 +322,21 @@ class NativeCpu {
     if (trap.vector == ExceptionVector::kPageFault) {
       trap.address = shadowmmu::Gva(reinterpret_cast<uint64_t>(info->si_addr));
     }
+    current_->SaveRegisters(regs);
     regs[REG_RIP] = reinterpret_cast<greg_t>(current_->trap_exit_);
     regs[REG_RSP] = static_cast<greg_t>(current_->in().host_rsp);
     regs[REG_EFL] = 0x202;
     regs[REG_CSGSFS] =
         static_cast<greg_t>(uint64_t{kUserData} << 48 | uint64_t{kUserCode});
+  }
+
+  void SaveRegisters(const greg_t* regs) {
+    constexpr int kOrder[] = {
+        REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+        REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+    std::transform(std::begin(kOrder), std::end(kOrder), out().gpr,
+                   [&](int reg) { return static_cast<uint64_t>(regs[reg]); });
+    trap_flags_ = static_cast<uint64_t>(regs[REG_EFL]);
   }
 
   static inline NativeCpu* current_ = nullptr;
@@ -329,6 +347,7 @@ class NativeCpu {
   const std::byte* plain_exit_ = nullptr;
   const std::byte* trap_exit_ = nullptr;
   std::optional<Exception> trap_;
+  uint64_t trap_flags_ = 0;
   std::vector<std::byte> stack_;
   stack_t old_stack_ = {};
   std::array<struct sigaction, 4> old_actions_ = {};
