@@ -66,7 +66,8 @@ void AuditRoots::CheckHardwareRoot(const VcpuState& vcpu) {
   } else {
     good = vcpu.hardware.root == vcpu.pae_root;
     for (unsigned i = 0; i < root.pages; ++i) {
-      const Spte entry(vcpu.pae_entries[i].load());
+      // They have no A bit, and some emulated CPUs set one.
+      const Spte entry = Spte(vcpu.pae_entries[i].load()).NotAccessed();
       const bool there = root.page[i] != TableIndex::kNil;
       const Spte wanted =
           there ? vm_.format.PaeRoot(vm_.arena.HpaOf(root.page[i])) : Spte();

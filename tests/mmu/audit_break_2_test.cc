@@ -44,6 +44,15 @@ TEST_F(AuditBreakPages, Invariant4APaeRootWithAWrongEntryIsReported) {
   }
 }
 
+TEST_F(AuditBreakPages, Invariant4APaeRootThatTheCpuMarksAccessedIsFine) {
+  Vm& vm = vm_.inside();
+  {
+    const VmLock held(vm);
+    for (unsigned i : {0u, 3u}) vm.vcpus[2]->pae_entries[i] |= pte::kAccessed;
+  }
+  EXPECT_EQ(vm_.small().Violations(), "");
+}
+
 TEST_F(AuditBreakPages, Invariant4APaeRootThatLiesElsewhereIsReported) {
   vm_.ExpectReported(4, "vCPU 2 walks from another root", [](Vm& vm) {
     vm.lock.AssertHeld();
