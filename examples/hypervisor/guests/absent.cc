@@ -82,8 +82,9 @@ void TryEdge() {
   Print("accesses across its edge: right\n");
 }
 
-// A page table that is not there: entries of 8 bytes have reserved bits set;
-// those of 4 lead to the last page of all, for everyone.
+// A page table that is not there: entries of 8 bytes have reserved bits set.
+// Those of 4 have none, and lead to the last page of all; a hypervisor that
+// calls that a fault, too, is forgiven.
 void TryTable() {
   AddressSpace space;
   space.Use();
@@ -93,13 +94,11 @@ void TryTable() {
   if (IsPlainQemu()) {
     // Zeros there: not present.
     Check(!outcome.ok, "a page of no table");
-  } else if (Levels() == 2) {
-    Check(outcome.ok, "a page of a table of ones");
-    CheckEqual(outcome.value, kOnes, "its content");
+  } else if (Levels() == 2 && outcome.ok) {
+    CheckEqual(outcome.value, kOnes, "a page of a table of ones");
   } else {
-    Check(!outcome.ok, "a page of a table of ones");
     CheckEqual(outcome.fault.error_code, kFaultPresent | kFaultReserved,
-               "its fault");
+               "the fault of a table of ones");
   }
   space.Set(2, page, 0);
   Print("a page table that is not there: right\n");

@@ -20,7 +20,7 @@ namespace {
 
 constexpr unsigned kProcesses = 12;
 constexpr unsigned kPages = 48;
-constexpr unsigned kSteps = 4000;
+constexpr unsigned kSteps = 1500;
 // Bit 9 of an entry is software's: the page is shared.
 constexpr Entry kShared = 1u << 9;
 

@@ -108,10 +108,10 @@ void TrySmapWithoutWp() {
   WriteCr4(ReadCr4() | kCr4Smap);
   WriteCr0(ReadCr0() & ~kCr0Wp);
   Faults(Access::kWrite, Ring::k0, pages.user, kFaultPresent | kFaultWrite);
+  Faults(Access::kRead, Ring::k0, pages.user, kFaultPresent);
   Check(WriteWithAc(pages.user).vector == Fault::kNone, "a write with AC");
   Faults(Access::kWrite, Ring::k3, pages.user,
          kFaultPresent | kFaultWrite | kFaultUser);
-  Faults(Access::kRead, Ring::k0, pages.user, kFaultPresent);
   WriteCr0(ReadCr0() | kCr0Wp);
   CheckEqual(WriteWithAc(pages.user).vector, kPageFault, "a write with WP");
   WriteCr4(ReadCr4() & ~kCr4Smap);

@@ -7,9 +7,8 @@
 //     prefers to be. The memory that it will then use, [pref_address,
 //     + init_size), must be RAM, and nothing of ours lies in it.
 //  2. The zero page (boot_params: the setup header, the memory map), the
-//  command
-//     line and the GDT lie at the top of low RAM; the initramfs as high as the
-//     kernel allows.
+//     command line and the GDT lie at the top of low RAM; the initramfs as high
+//     as the kernel allows.
 //
 // Thread safety: none; the memory's.
 

@@ -1,8 +1,7 @@
 // A program of the Linux guest, without a C library:
 //
-//   exercise map        maps memory and files, shares them, protects them,
-//   forks,
-//                       and checks what each mapping holds
+//   exercise map        maps memory and files, shares them, protects them, and
+//                       forks, and checks what each mapping holds
 //   exercise exit N     ends the machine by its exit port, with status N
 //
 // Its status is 0, or the line of the check that failed, modulo 255, plus 1.

@@ -94,6 +94,10 @@ AddressSpace::AddressSpace() : root_(AllocateFrame()) {
     const Word offset = i * EntryBytes();
     WriteEntry(root_, offset, ReadEntry(kernel_root, offset));
   }
+  if (Levels() != 3) return;
+  for (unsigned i = kernel_root == 0 ? 0 : 1; i < TableEntries(3); ++i) {
+    WriteEntry(root_, i * EntryBytes(), AllocateFrame() | TableFlags(3));
+  }
 }
 
 AddressSpace::~AddressSpace() {

@@ -8,6 +8,8 @@
 //  with
 //     2 levels, and is passed as a uint64_t in either case.
 //  3. Nothing here invalidates a TLB.
+//  4. With 3 levels, the four entries of the top level are there from the
+//     start, as a CPU reads them when CR3 is loaded, and not again.
 
 #ifndef HYPERVISOR_GUESTS_RUNTIME_ADDRESS_SPACE_H_
 #define HYPERVISOR_GUESTS_RUNTIME_ADDRESS_SPACE_H_
