@@ -31,6 +31,21 @@ bool HasSvm() {
   return __get_cpuid(0x80000001, &a, &b, &c, &d) != 0 && (c & kSvm) != 0;
 }
 
+// So that the hypervisor can read the guest's PKRU; it has no user pages
+// itself.
+void EnableProtectionKeys() {
+  uint32_t a = 0;
+  uint32_t b = 0;
+  uint32_t c = 0;
+  uint32_t d = 0;
+  constexpr uint32_t kPku = 1u << 3;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (c & kPku) == 0) return;
+  constexpr uint64_t kCr4Pke = 1u << 22;
+  uint64_t cr4 = 0;
+  __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+  __asm__ volatile("mov %0, %%cr4" : : "r"(cr4 | kCr4Pke));
+}
+
 // Pointers are physical addresses here.
 uint64_t AddressOf(const void* pointer) {
   return reinterpret_cast<uint64_t>(pointer);
@@ -45,6 +60,7 @@ absl::Status EnableSvm() {
   }
   WriteMsr(kMsrEfer, ReadMsr(kMsrEfer) | kEferSvme);
   WriteMsr(kMsrHostSave, AddressOf(&host_save_area));
+  EnableProtectionKeys();
   return absl::OkStatus();
 }
 

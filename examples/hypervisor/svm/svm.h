@@ -30,8 +30,8 @@ struct alignas(64) SvmRegisters {
 };
 static_assert(offsetof(SvmRegisters, fpu) == 128);
 
-// Switches SVM on for this CPU. Unimplemented: it has none, or the firmware has
-// locked it.
+// Switches SVM on for this CPU, and protection keys where it has them.
+// Unimplemented: it has none, or the firmware has locked it.
 absl::Status EnableSvm();
 
 // Runs the guest of `vmcb` until it exits. Precondition: EnableSvm.

@@ -17,7 +17,7 @@ namespace pf_error = shadowmmu::pf_error;
 constexpr size_t kLongestDeviceAccess = 8;
 
 // PKRU, where the guest's CR4 lets it count. RDPKRU needs the hypervisor's own
-// CR4.PKE, which the boot code has set if there is one.
+// CR4.PKE (EnableSvm).
 uint32_t ReadPkru() {
   uint32_t value = 0;
   __asm__ volatile("rdpkru" : "=a"(value) : "c"(0) : "edx");

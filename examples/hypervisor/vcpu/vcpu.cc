@@ -397,8 +397,8 @@ absl::Status Vcpu::ServeTaskSwitch() {
   CpuState state = State();
   const Fetched fetched = emulator_.decoder().Fetch(state, bus_);
   if (fetched.result.kind == BusResult::Kind::kRetry) return absl::OkStatus();
-  TaskSwitch task_switch(
-      state, bus_, [this](uint64_t cr3) { return !paging_.WriteCr3(cr3); });
+  const auto load_cr3 = [this](uint64_t cr3) { return !paging_.WriteCr3(cr3); };
+  TaskSwitch task_switch(state, bus_, load_cr3);
   const TaskSwitchOutcome outcome =
       task_switch.Run(RequestedSwitch(fetched.instruction.length));
   if (outcome.result.kind == BusResult::Kind::kRetry) return absl::OkStatus();
