@@ -50,13 +50,20 @@ class Vcpu {
  private:
   Vcpu(Vm& vm, const Cpuid& cpuid, std::unique_ptr<shadowmmu::VcpuMmu> mmu);
 
+  // How long a guest runs, at most, before the hypervisor looks at its devices.
+  static constexpr uint64_t kQuantum = 4'000'000;  // ns
+
   // ---- Before an entry ----
   void Deliver();
   void TakeInterrupt();
   bool InterruptsOn() const;
   absl::Status Enter();
 
-  // ---- After an exit ----
+  // The host's tick: when a device has something to do, `most` from now at the
+  // latest.
+  void ArmTimer(uint64_t now, uint64_t most);
+
+  // ---- After an exit (serve.cc) ----
   absl::Status Serve();
   absl::Status ServePageFault();
   absl::Status ServeFault(const shadowmmu::FaultOutcome& outcome,
