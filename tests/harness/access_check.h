@@ -12,8 +12,10 @@
 //     through with no fault, it may go anywhere, and A and D may be set, but
 //     only where the oracle sets them. So where the translation may be stale
 //     (World::MayBeStale), unless the access faulted on its way: a fault looks
-//     at the guest's tables. The first access after an INVLPG of its page is
-//     never excused.
+//     at the guest's tables. (But one of a CPU whose own translation has too
+//     few rights comes to nothing where a notifier is in the way of what the
+//     tables say now, and the CPU goes on with the stale one.) The first access
+//     after an INVLPG of its page is never excused.
 //  4. The CPU that walks shadow tables always has CR0.WP set. Where the guest
 //     has not, a user page that only its supervisor may write is mapped as a
 //     supervisor page ("fix-up"), which asks neither SMAP nor the protection
@@ -91,8 +93,8 @@ class AccessCheck {
                          Allocations allocations);
 
   // Need the access have come to what the oracle says?
-  static bool MustAgree(const Case& c, const OpResult& result) {
-    return !c.tainted && !(c.stale && result.faults == 0);
+  bool MustAgree(const Case& c, const OpResult& result) const {
+    return !c.tainted && !(c.stale && (result.faults == 0 || MayRetry(c)));
   }
   // How many accesses rule 4 has excused.
   uint64_t excused() const { return excused_; }

@@ -255,7 +255,7 @@ std::string Interpreter::CheckTouch(const Before& before,
   const AccessCheck::Case& c = *before.access;
   const std::string wrong = access_check_.CheckTouch(c, result, allocations_);
   if (wrong.empty() && c.write() && result.hpa &&
-      AccessCheck::MustAgree(c, result)) {
+      access_check_.MustAgree(c, result)) {
     world_.NoteDirty(c.space, ToGfn(*c.truth.page));
   }
   return wrong;
@@ -274,7 +274,7 @@ std::string Interpreter::CheckStore(const Op& op, const Before& before,
     return wrong;
   }
   if (!result.hpa) return "";
-  if (AccessCheck::MustAgree(c, result)) {
+  if (access_check_.MustAgree(c, result)) {
     world_.NoteGuestStore(c.space, *c.truth.page, bytes, World::By::kCpu);
     return "";
   }
