@@ -1,5 +1,7 @@
 // Serves what a guest exits for: the second half of Vcpu.
 
+#include <array>
+#include <cstddef>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -93,7 +95,8 @@ absl::Status Vcpu::ServeFault(const FaultOutcome& outcome, Gva gva,
       Raise(ExceptionOf(outcome.guest_fault));
       return absl::OkStatus();
     case FaultOutcome::Kind::kEmulate:
-      return Emulate();
+      return (vmcb_.exit_int_info & event::kValid) != 0 ? ServePush(outcome)
+                                                        : Emulate();
     case FaultOutcome::Kind::kMemoryFault:
       Raise(AbsentTableFault(gva, bus_.AccessOf(access), paging_.efer(),
                              paging_.cr4()));
@@ -101,6 +104,26 @@ absl::Status Vcpu::ServeFault(const FaultOutcome& outcome, Gva gva,
     default:
       return absl::ResourceExhaustedError("no table page for a fault");
   }
+}
+
+// The access is one of the delivery of an event, which no instruction makes: a
+// push onto a stack that lies in a page table. No kernel has its stack in a
+// table that it uses, so this one is a table no longer; a store of data into
+// it, that stores what is there, tells the library so.
+absl::Status Vcpu::ServePush(const FaultOutcome& outcome) {
+  if (outcome.emulate_reason != shadowmmu::EmulateReason::kWriteTracked ||
+      ++pushes_ > kMaxPushes) {
+    return absl::UnimplementedError(absl::StrCat(
+        "an event is delivered onto a stack that is no memory, or a root, at ",
+        absl::Hex(vmcb_.exit_info_2)));
+  }
+  // No part of an entry that a kernel would write by itself.
+  const shadowmmu::Gpa gpa((outcome.gpa.value() & ~uint64_t{7}) | 1);
+  std::array<std::byte, 3> data = {};
+  if (vm_.mmu().GuestRead(mmu_->address_space(), gpa, data).resume()) {
+    mmu_->GuestWrite(gpa, data);
+  }
+  return absl::OkStatus();
 }
 
 void Vcpu::ServeCpuid() {

@@ -61,6 +61,7 @@ absl::Status Vcpu::RunOnce() {
   if (vm_.ended()) return absl::OkStatus();
   if (absl::Status entered = Enter(); !entered.ok()) return entered;
   events_.TakeExitIntInfo(vmcb_.exit_int_info);
+  if ((vmcb_.exit_int_info & event::kValid) == 0) pushes_ = 0;
   vm_.statistics().CountExit(static_cast<ExitCode>(vmcb_.exit_code));
   return Serve();
 }

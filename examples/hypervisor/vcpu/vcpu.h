@@ -68,6 +68,7 @@ class Vcpu {
   absl::Status ServePageFault();
   absl::Status ServeFault(const shadowmmu::FaultOutcome& outcome,
                           shadowmmu::Gva gva, const BusAccess& access);
+  absl::Status ServePush(const shadowmmu::FaultOutcome& outcome);
   absl::Status ServeControlRegister();
   absl::Status ServeInvlpg();
   absl::Status ServePort();
@@ -97,6 +98,9 @@ class Vcpu {
   Emulator emulator_;
   Events events_;
   HostTimer timer_;
+  // Pushes of event deliveries that were served, in a row.
+  static constexpr int kMaxPushes = 8;
+  int pushes_ = 0;
 };
 
 }  // namespace hypervisor
