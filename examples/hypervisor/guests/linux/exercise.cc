@@ -26,7 +26,7 @@ namespace {
 constexpr size_t kPageBytes = 4096;
 constexpr size_t kPages = 256;
 constexpr size_t kBytes = kPages * kPageBytes;
-constexpr unsigned kRounds = 20;
+constexpr unsigned kRounds = 5;
 constexpr uint16_t kExitPort = 0xf4;
 constexpr int kSigChild = 17;
 
