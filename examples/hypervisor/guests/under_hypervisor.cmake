@@ -15,18 +15,18 @@ set(hypervisor_elf HYPERVISOR_ELF=$<TARGET_FILE:hypervisor>)
 foreach(guest IN LISTS guests)
   add_test(NAME hypervisor/guest/${guest}
     COMMAND ${run} ${CMAKE_CURRENT_BINARY_DIR}/guests/${guest}.elf
-      --cpu max --timeout 200 ${disturbed})
+      --cpu max --timeout 400 ${disturbed})
   set_tests_properties(hypervisor/guest/${guest} PROPERTIES
-    LABELS hypervisor TIMEOUT 240 ENVIRONMENT ${hypervisor_elf})
+    LABELS hypervisor TIMEOUT 440 ENVIRONMENT ${hypervisor_elf})
 endforeach()
 
 set(boot ${CMAKE_CURRENT_LIST_DIR}/linux/boot
-  ${CMAKE_CURRENT_BINARY_DIR}/guests/linux ${run} --timeout 280)
+  ${CMAKE_CURRENT_BINARY_DIR}/guests/linux ${run} --timeout 560)
 add_test(NAME hypervisor/linux/qemu64 COMMAND ${boot} --cpu qemu64)
 add_test(NAME hypervisor/linux/max COMMAND ${boot} --cpu max)
 add_test(NAME hypervisor/linux/disturbed
   COMMAND ${boot} --cpu qemu64 ${disturbed})
 set_tests_properties(
   hypervisor/linux/qemu64 hypervisor/linux/max hypervisor/linux/disturbed
-  PROPERTIES LABELS hypervisor TIMEOUT 300 SKIP_RETURN_CODE 77
+  PROPERTIES LABELS hypervisor TIMEOUT 600 SKIP_RETURN_CODE 77
     FIXTURES_REQUIRED linux ENVIRONMENT ${hypervisor_elf})
