@@ -191,7 +191,7 @@ TEST_F(BlockPoolDeathTest, TakingWithoutAReservationIsACheck) {
 }
 
 TEST_F(BlockPoolDeathTest, TheNilObjectAndOnesBeyondTheBlocksAreDchecks) {
-  if (!kDebugChecks) GTEST_SKIP() << "checked in debug builds";
+  if (!kDebugChecks) GTEST_SKIP() << "this check is of debug builds only";
   Pool pool(host_, 100, 3);
   ASSERT_TRUE(pool.Init());
   ASSERT_TRUE(Grow(pool));

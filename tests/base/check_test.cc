@@ -136,7 +136,7 @@ TEST(CheckDeathTest, ValuesOfEveryKindPrint) {
 }
 
 TEST(CheckDeathTest, DebugCheckFailsInDebugBuilds) {
-  if (!kDebugChecks) GTEST_SKIP() << "compiled out";
+  if (!kDebugChecks) GTEST_SKIP() << "DCHECKs are of debug builds only";
   EXPECT_DEATH(SMMU_DCHECK(false) << "context", "false context");
   EXPECT_DEATH(SMMU_DCHECK_EQ(1, 2), "1 == 2 \\(1 vs\\. 2\\)");
 }

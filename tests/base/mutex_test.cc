@@ -88,7 +88,8 @@ TEST(LockRankTest, TryLockMayGoAgainstTheOrder) {
 class LockRankDeathTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (!kDebugChecks) GTEST_SKIP() << "compiled out";
+    if (!kDebugChecks)
+      GTEST_SKIP() << "lock ranks are checked in debug builds only";
   }
 };
 
@@ -335,7 +336,8 @@ TEST(SpinLockTest, TryLockFailsWhileHeld) {
 }
 
 TEST(SpinLockTest, TakesOneByteInReleaseBuilds) {
-  if (kDebugChecks) GTEST_SKIP() << "the rank takes room in debug builds";
+  if (kDebugChecks)
+    GTEST_SKIP() << "in debug builds the rank takes room beside it";
   EXPECT_EQ(sizeof(SpinLock), 1u);
 }
 

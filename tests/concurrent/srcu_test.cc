@@ -144,7 +144,7 @@ TEST(SrcuTest, SynchronizeUnderSlotsUpdateIsInOrder) {
 
 TEST(SrcuDeathTest, SynchronizeUnderTheVmLockDies) {
 #ifdef NDEBUG
-  GTEST_SKIP() << "compiled out";
+  GTEST_SKIP() << "this check is of debug builds only";
 #endif
   Srcu srcu;
   Mutex vm(LockRank::kVm);

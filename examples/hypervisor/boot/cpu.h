@@ -39,6 +39,27 @@ inline void WriteMsr(uint32_t msr, uint64_t value) {
                    : "memory");
 }
 
+// CPUID of a leaf that the CPU has.
+struct CpuidResult {
+  uint32_t eax = 0;
+  uint32_t ebx = 0;
+  uint32_t ecx = 0;
+  uint32_t edx = 0;
+};
+inline CpuidResult ReadCpuid(uint32_t leaf, uint32_t subleaf = 0) {
+  CpuidResult result;
+  __asm__ volatile("cpuid"
+                   : "=a"(result.eax), "=b"(result.ebx), "=c"(result.ecx),
+                     "=d"(result.edx)
+                   : "a"(leaf), "c"(subleaf));
+  return result;
+}
+// The same; zeros where the CPU does not have it.
+inline CpuidResult ReadCpuidIfThere(uint32_t leaf, uint32_t subleaf = 0) {
+  const uint32_t base = leaf & 0x80000000;
+  return leaf <= ReadCpuid(base).eax ? ReadCpuid(leaf, subleaf) : CpuidResult();
+}
+
 inline uint64_t ReadTsc() {
   uint32_t low = 0;
   uint32_t high = 0;

@@ -1,31 +1,13 @@
 #include "host/hypervisor_host.h"
 
-#include <cpuid.h>
-
 #include "absl/status/status.h"
+#include "boot/cpu.h"
 
 namespace hypervisor {
 namespace {
 
 using shadowmmu::Hva;
 using shadowmmu::Level;
-
-struct Leaf {
-  uint32_t eax = 0;
-  uint32_t ebx = 0;
-  uint32_t ecx = 0;
-  uint32_t edx = 0;
-};
-
-// Zeros where the CPU has no such leaf.
-Leaf Cpuid(uint32_t leaf) {
-  Leaf found;
-  if (__get_cpuid_count(leaf, 0, &found.eax, &found.ebx, &found.ecx,
-                        &found.edx) == 0) {
-    return Leaf();
-  }
-  return found;
-}
 
 constexpr bool Has(uint32_t value, unsigned bit) {
   return (value >> bit & 1) != 0;
@@ -71,9 +53,9 @@ void HypervisorHost::FlushTlb(const shadowmmu::VcpuSet& /*set*/,
 
 // The bits of CPUID: APM vol. 3, appendix E.
 shadowmmu::EntryFormat HypervisorHost::Format() const {
-  const Leaf structured = Cpuid(7);
-  const Leaf extended = Cpuid(0x80000001);
-  const Leaf sizes = Cpuid(0x80000008);
+  const CpuidResult structured = ReadCpuidIfThere(7);
+  const CpuidResult extended = ReadCpuidIfThere(0x80000001);
+  const CpuidResult sizes = ReadCpuidIfThere(0x80000008);
   shadowmmu::EntryFormat format;
   if (sizes.eax != 0) format.physical_bits = sizes.eax & 0xff;
   format.has_no_execute = Has(extended.edx, 20);

@@ -1,7 +1,5 @@
 #include "svm/svm.h"
 
-#include <cpuid.h>
-
 #include "boot/cpu.h"
 
 extern "C" void SvmEnter(uint64_t vmcb, hypervisor::SvmRegisters* registers,
@@ -23,23 +21,15 @@ Page host_save_area;  // VMRUN's own
 Vmcb host_state;      // what VMSAVE keeps
 
 bool HasSvm() {
-  uint32_t a = 0;
-  uint32_t b = 0;
-  uint32_t c = 0;
-  uint32_t d = 0;
   constexpr uint32_t kSvm = 1u << 2;
-  return __get_cpuid(0x80000001, &a, &b, &c, &d) != 0 && (c & kSvm) != 0;
+  return (ReadCpuidIfThere(0x80000001).ecx & kSvm) != 0;
 }
 
 // So that the hypervisor can read the guest's PKRU; it has no user pages
 // itself.
 void EnableProtectionKeys() {
-  uint32_t a = 0;
-  uint32_t b = 0;
-  uint32_t c = 0;
-  uint32_t d = 0;
   constexpr uint32_t kPku = 1u << 3;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (c & kPku) == 0) return;
+  if ((ReadCpuidIfThere(7).ecx & kPku) == 0) return;
   constexpr uint64_t kCr4Pke = 1u << 22;
   uint64_t cr4 = 0;
   __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));

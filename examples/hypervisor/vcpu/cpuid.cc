@@ -1,7 +1,5 @@
 #include "vcpu/cpuid.h"
 
-#include <cpuid.h>
-
 #include <string_view>
 
 namespace hypervisor {
@@ -60,14 +58,6 @@ constexpr uint64_t kCr4Always = 0x7ff;
 constexpr uint64_t kCr4Umip = uint64_t{1} << 11;
 constexpr uint64_t kCr4Fsgsbase = uint64_t{1} << 16;
 
-CpuidResult Raw(uint32_t leaf, uint32_t subleaf) {
-  CpuidResult raw;
-  __cpuid_count(leaf, subleaf, raw.eax, raw.ebx, raw.ecx, raw.edx);
-  return raw;
-}
-
-uint32_t LargestOf(uint32_t base) { return Raw(base, 0).eax; }
-
 }  // namespace
 
 void Cpuid::Apply(std::span<const std::string> flags) {
@@ -105,13 +95,12 @@ void Cpuid::Apply(std::span<const std::string> flags) {
 CpuidResult Cpuid::Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const {
   const bool extended = leaf >= 0x80000000;
   if (leaf >= 0x40000000 && leaf < 0x80000000) return {};
-  if (leaf > LargestOf(extended ? 0x80000000 : 0)) return {};
-  CpuidResult result = Raw(leaf, subleaf);
+  CpuidResult result = ReadCpuidIfThere(leaf, subleaf);
   switch (leaf) {
     case 1:
       // One CPU, whose local APIC has number 0.
       result.ebx = (result.ebx & 0xff00) | Bit(16);
-      result.ecx &= ~(kNever1Ecx | hidden_1_ecx_);
+      result.ecx &= ~kNever1Ecx;
       result.edx &= ~(kNever1Edx | hidden_1_edx_);
       break;
     case 7:

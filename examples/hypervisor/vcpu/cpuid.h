@@ -13,16 +13,10 @@
 #include <span>
 #include <string>
 
+#include "boot/cpu.h"
 #include "shadowmmu/registers.h"
 
 namespace hypervisor {
-
-struct CpuidResult {
-  uint32_t eax = 0;
-  uint32_t ebx = 0;
-  uint32_t ecx = 0;
-  uint32_t edx = 0;
-};
 
 class Cpuid {
  public:
@@ -41,7 +35,6 @@ class Cpuid {
 
  private:
   // Bits that are hidden, and shown all the same, by name.
-  uint32_t hidden_1_ecx_ = 0;
   uint32_t hidden_1_edx_ = 0;
   uint32_t hidden_7_ebx_ = 0;
   uint32_t hidden_7_ecx_ = 0;

@@ -81,11 +81,11 @@ absl::Status Vcpu::ServePageFault() {
   const Gva gva(vmcb_.exit_info_2);
   shadowmmu::Access made = bus_.AccessOf(access);
   made.reported_error = code;
-  return ServeFault(mmu_->HandleFault(gva, made), gva, access);
+  return ServeFault(mmu_->HandleFault(gva, made), gva, made);
 }
 
 absl::Status Vcpu::ServeFault(const FaultOutcome& outcome, Gva gva,
-                              const BusAccess& access) {
+                              const shadowmmu::Access& access) {
   vm_.statistics().CountFault(outcome);
   switch (outcome.kind) {
     case FaultOutcome::Kind::kResume:
@@ -98,8 +98,7 @@ absl::Status Vcpu::ServeFault(const FaultOutcome& outcome, Gva gva,
       return (vmcb_.exit_int_info & event::kValid) != 0 ? ServePush(outcome)
                                                         : Emulate();
     case FaultOutcome::Kind::kMemoryFault:
-      Raise(AbsentTableFault(gva, bus_.AccessOf(access), paging_.efer(),
-                             paging_.cr4()));
+      Raise(AbsentTableFault(gva, access, paging_.efer(), paging_.cr4()));
       return absl::OkStatus();
     default:
       return absl::ResourceExhaustedError("no table page for a fault");
@@ -176,8 +175,7 @@ absl::Status Vcpu::ServePort() {
   } else {
     bus_.Out(port, bytes, static_cast<uint32_t>(vmcb_.rax & mask));
   }
-  vmcb_.interrupt_shadow = 0;
-  vmcb_.rip = vmcb_.exit_info_2;
+  MoveTo(vmcb_.exit_info_2);
   return absl::OkStatus();
 }
 
@@ -189,7 +187,7 @@ absl::Status Vcpu::ServeHalt() {
     return absl::OkStatus();
   }
   vm_.machine().Advance();
-  while (!vm_.machine().InterruptPending() && !vm_.ended()) {
+  while (!InterruptWaits() && !vm_.ended()) {
     const uint64_t now = vm_.clock().Nanoseconds();
     ArmTimer(now, kQuantum);
     WaitForInterrupt();
@@ -317,6 +315,12 @@ absl::Status Vcpu::Emulate() {
   CpuState state = State();
   const EmulateOutcome outcome = emulator_.Execute(state, registers_.fpu, bus_);
   if (outcome.kind == EmulateOutcome::Kind::kUnknown) {
+    // No instruction at all: as where a guest jumps to memory that is not
+    // there, which reads as ones.
+    if (outcome.instruction.length == 0) {
+      Raise(Exception::InvalidOpcode());
+      return absl::OkStatus();
+    }
     return absl::UnimplementedError(absl::StrCat(
         "at ", absl::Hex(vmcb_.rip), " an instruction that is not emulated: ",
         emulator_.Describe(outcome.instruction)));

@@ -4,8 +4,6 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-
 namespace hypervisor {
 namespace {
 
@@ -60,6 +58,7 @@ absl::Status Vcpu::RunOnce() {
   if (events_.shutdown()) vm_.End(ExitStatus::kReset);
   if (vm_.ended()) return absl::OkStatus();
   if (absl::Status entered = Enter(); !entered.ok()) return entered;
+  if (vm_.ended()) return absl::OkStatus();  // it could not be entered
   events_.TakeExitIntInfo(vmcb_.exit_int_info);
   if ((vmcb_.exit_int_info & event::kValid) == 0) pushes_ = 0;
   vm_.statistics().CountExit(static_cast<ExitCode>(vmcb_.exit_code));
@@ -70,6 +69,10 @@ absl::Status Vcpu::RunOnce() {
 
 bool Vcpu::InterruptsOn() const {
   return (vmcb_.rflags & rflags::kIf) != 0 && (vmcb_.interrupt_shadow & 1) == 0;
+}
+
+bool Vcpu::InterruptWaits() {
+  return events_.InterruptWaits() || vm_.machine().InterruptPending();
 }
 
 // The controller is asked only when what it gives can be taken.
@@ -88,10 +91,9 @@ void Vcpu::Deliver() {
   // Something waits for RFLAGS.IF: the guest exits as soon as it is set. An
   // interrupt shadow is not for VMRUN to see (QEMU), so that a window would
   // open in it: a short turn instead.
-  const bool waits =
-      events_.InterruptWaits() || vm_.machine().InterruptPending();
   const bool in_shadow = (vmcb_.interrupt_shadow & 1) != 0;
-  const bool window = waits && vmcb_.event_injection == 0 && !in_shadow;
+  const bool window =
+      vmcb_.event_injection == 0 && !in_shadow && InterruptWaits();
   if (window) {
     vmcb_.virtual_interrupt |=
         virtual_interrupt::kIrq | virtual_interrupt::kIgnoreTpr;
@@ -113,17 +115,15 @@ absl::Status Vcpu::Enter() {
     // CR3 leads to memory that is not there: no fetch succeeds, and no handler
     // can be reached.
     vm_.End(ExitStatus::kReset);
-    vmcb_.exit_code = static_cast<uint64_t>(ExitCode::kIntr);
     return absl::OkStatus();
   }
   if (!ready.resume()) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("the guest cannot be entered: no table page"));
+        "the guest cannot be entered: no table page");
   }
   paging_.Load(vmcb_);
   const uint64_t now = vm_.clock().Nanoseconds();
-  const bool hurry =
-      (vmcb_.interrupt_shadow & 1) != 0 && vm_.machine().InterruptPending();
+  const bool hurry = (vmcb_.interrupt_shadow & 1) != 0 && InterruptWaits();
   ArmTimer(now, hurry ? kShadowQuantum : kQuantum);
   vm_.statistics().CountEntry(now);
   SvmRun(vmcb_, registers_);
@@ -158,7 +158,5 @@ void Vcpu::MoveTo(uint64_t rip) {
   vmcb_.interrupt_shadow = 0;
   vmcb_.rflags &= ~rflags::kRf;
 }
-
-void Vcpu::Raise(const Exception& exception) { events_.Raise(exception); }
 
 }  // namespace hypervisor

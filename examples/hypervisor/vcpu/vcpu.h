@@ -57,6 +57,7 @@ class Vcpu {
   void Deliver();
   void TakeInterrupt();
   bool InterruptsOn() const;
+  bool InterruptWaits();
   absl::Status Enter();
 
   // The host's tick: when a device has something to do, `most` from now at the
@@ -67,7 +68,7 @@ class Vcpu {
   absl::Status Serve();
   absl::Status ServePageFault();
   absl::Status ServeFault(const shadowmmu::FaultOutcome& outcome,
-                          shadowmmu::Gva gva, const BusAccess& access);
+                          shadowmmu::Gva gva, const shadowmmu::Access& access);
   absl::Status ServePush(const shadowmmu::FaultOutcome& outcome);
   absl::Status ServeControlRegister();
   absl::Status ServeInvlpg();
@@ -82,7 +83,7 @@ class Vcpu {
   // Of an instruction that has been served.
   void Skip(unsigned bytes) { MoveTo(vmcb_.rip + bytes); }
   void MoveTo(uint64_t rip);
-  void Raise(const Exception& exception);
+  void Raise(const Exception& exception) { events_.Raise(exception); }
   // What stands in the VMCB, and the guest's control registers.
   CpuState State() const;
 

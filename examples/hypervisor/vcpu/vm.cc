@@ -113,10 +113,13 @@ absl::Status Vm::Tick() {
       mmu_->InvalidateAll(shadowmmu::Strategy::kZapAll);
     } else {
       mmu_->BumpGeneration();
+      obsolete_left_ = true;
     }
     ++statistics_.bumps;
   }
-  if (options_.bump_every_ms != 0) mmu_->ReclaimObsolete(kReclaimAtOnce);
+  if (obsolete_left_) {
+    obsolete_left_ = mmu_->ReclaimObsolete(kReclaimAtOnce).more;
+  }
   if (options_.unplug_every_ms != 0 && now >= next_replug_) {
     next_replug_ = now + options_.unplug_every_ms * kMillisecond;
     if (absl::Status done = ReplugMemory(); !done.ok()) return done;

@@ -68,6 +68,7 @@ class Vm {
   std::unique_ptr<shadowmmu::Mmu> mmu_;
   std::unique_ptr<Machine> machine_;
   ExitStatistics statistics_;
+  bool obsolete_left_ = false;  // a bump's pages are not all reclaimed
   uint64_t next_bump_ = 0;
   uint64_t next_replug_ = 0;
   uint64_t next_audit_ = 0;  // a number of exits
