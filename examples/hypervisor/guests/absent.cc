@@ -15,6 +15,7 @@ namespace {
 constexpr Word kAbsent = 0xd0000000;
 constexpr Word kRom = 0xf0000;
 constexpr uint32_t kOnes = 0xffffffff;
+constexpr unsigned kInvalidOpcode = 6;
 
 void TryPages() {
   AddressSpace space;
@@ -61,6 +62,18 @@ void TryInstructions() {
   asm volatile("rep movsl" : "+S"(from), "+D"(to), "+c"(count)::"memory");
   for (const uint32_t word : buffer) CheckEqual(word, ones, "a copy of it");
   Print("instructions on memory that is not there: right\n");
+}
+
+// All ones are no instruction.
+void TryFetch() {
+  if (IsPlainQemu()) return;  // which has zeros there: ADD
+  AddressSpace space;
+  space.Use();
+  space.Map(TestBase(), kAbsent, kAll);
+  const Outcome outcome = Do(Access::kFetch, Ring::k0, TestBase());
+  Check(!outcome.ok, "a fetch from memory that is not there");
+  CheckEqual(outcome.fault.vector, kInvalidOpcode, "its exception");
+  Print("a fetch from memory that is not there: right\n");
 }
 
 // An access that begins in RAM and ends where there is none.
@@ -122,6 +135,7 @@ void GuestMain() {
   Print(Levels(), " levels\n");
   TryPages();
   TryInstructions();
+  TryFetch();
   TryEdge();
   TryTable();
   TryRom();

@@ -1,13 +1,11 @@
 # Every guest under the hypervisor, with all that a host does to a running guest:
 # shadow pages made obsolete, memory taken away and brought back, audits.
 #
-# Not absent_32: in 32-bit paging a page table that is not there reads as entries
-# that map, which the library does not follow yet. Not task_switch_*: QEMU's TCG
-# does not exit for a hardware task switch, but does it, and takes the guest's CR3
-# for its own (docs/hypervisor.md).
+# Not task_switch_*: QEMU's TCG does not exit for a hardware task switch, but does
+# it, and takes the guest's CR3 for its own (docs/hypervisor.md).
 
 get_property(guests DIRECTORY ${CMAKE_CURRENT_LIST_DIR} PROPERTY GUEST_NAMES)
-list(FILTER guests EXCLUDE REGEX "^(absent_32|task_switch_.*|loaded)$")
+list(FILTER guests EXCLUDE REGEX "^task_switch_")
 set(run ${CMAKE_CURRENT_LIST_DIR}/../run)
 set(disturbed --bump-every 10 --unplug-every 50 --audit-every 1000)
 set(hypervisor_elf HYPERVISOR_ELF=$<TARGET_FILE:hypervisor>)
