@@ -42,7 +42,8 @@ class NativeComparison : public testing::TestWithParam<CpuMode> {
   static bool IsIntel() { return __builtin_cpu_is("intel") != 0; }
 
   void SetUp() override {
-    if (!IsIntel()) GTEST_SKIP() << "the emulator follows Intel's CPUs, and this is none";
+    if (!IsIntel())
+      GTEST_SKIP() << "the emulator follows Intel's CPUs, and this is none";
     if (!native_.Can(mode())) GTEST_SKIP() << "no such code on this machine";
     bus_.emplace(native_.base(), NativeCpu::kBytes);
   }
