@@ -260,9 +260,18 @@ bool Decoder::Disassemble(CpuMode mode, uint64_t rip,
 
 Instruction Decoder::Decode(CpuMode mode, uint64_t rip,
                             std::span<const std::byte> bytes) {
+  bytes = bytes.first(std::min<size_t>(bytes.size(), kMaxInstructionBytes));
+  if (const Instruction* known = cache_.Find(mode, rip, bytes)) return *known;
+  const Instruction decoded = DecodeAnew(mode, rip, bytes);
+  cache_.Keep(rip, bytes.size(), decoded);
+  ++decoded_;
+  return decoded;
+}
+
+Instruction Decoder::DecodeAnew(CpuMode mode, uint64_t rip,
+                                std::span<const std::byte> bytes) {
   Instruction instruction;
   instruction.mode = mode;
-  bytes = bytes.first(std::min<size_t>(bytes.size(), kMaxInstructionBytes));
   std::transform(bytes.begin(), bytes.end(), instruction.bytes.begin(),
                  [](std::byte byte) { return static_cast<uint8_t>(byte); });
   const std::span<const uint8_t> code =

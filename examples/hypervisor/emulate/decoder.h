@@ -49,6 +49,9 @@ class Decoder {
   Instruction Decode(CpuMode mode, uint64_t rip,
                      std::span<const std::byte> bytes);
 
+  // Instructions that were not found among those decoded before.
+  uint64_t decoded() const { return decoded_; }
+
   // Its bytes and, if it is one, how an assembler writes it: for a report.
   std::string Describe(const Instruction& instruction);
 
@@ -61,6 +64,7 @@ class Decoder {
   std::array<size_t, 3> handles_ = {};
   cs_insn* insn_ = nullptr;
   InstructionCache cache_;
+  uint64_t decoded_ = 0;
 };
 
 }  // namespace hypervisor

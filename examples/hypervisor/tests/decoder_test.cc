@@ -136,6 +136,24 @@ TEST_F(DecoderTest, InstructionOfMoreThan15BytesIsNone) {
       0);
 }
 
+TEST_F(DecoderTest, WhatWasDecodedIsFoundAgain) {
+  const Instruction first = Decode(CpuMode::k64Bit, {0x89, 0x03});
+  const Instruction again = Decode(CpuMode::k64Bit, {0x89, 0x03});
+  EXPECT_EQ(decoder_.decoded(), 1u);
+  EXPECT_EQ(again.operation, first.operation);
+  EXPECT_EQ(again.length, first.length);
+}
+
+// Other bytes in its place, another mode, fewer bytes of it: each is another
+// one.
+TEST_F(DecoderTest, WhatChangedIsDecodedAnew) {
+  EXPECT_EQ(Decode(CpuMode::k64Bit, {0x89, 0x03}).operation, Operation::kMov);
+  EXPECT_EQ(Decode(CpuMode::k64Bit, {0x01, 0x03}).operation, Operation::kAdd);
+  EXPECT_EQ(Decode(CpuMode::k16Bit, {0x01, 0x03}).operand_bytes, 2);
+  EXPECT_EQ(Decode(CpuMode::k16Bit, {0x01}).length, 0);
+  EXPECT_EQ(decoder_.decoded(), 4u);
+}
+
 TEST_F(DecoderTest, DescribesBytesAndText) {
   EXPECT_EQ(decoder_.Describe(Decode(CpuMode::k32Bit, {0x89, 0x03})),
             "89 03 mov dword ptr [ebx], eax");
