@@ -83,7 +83,7 @@ struct MmuConfig {
   // entries of the guest's page table around its own is mapped with it, where
   // the guest has set A, and the Host knows at once what is there
   // (Host::TryResolve). A power of two from 2 to kMaxPrefetch; 0: off.
-  uint32_t prefetch = 8;
+  uint32_t prefetch = 16;
 };
 
 // How InvalidateAll makes every shadow page go.

@@ -30,16 +30,18 @@ struct Stats {
   uint64_t emulations = 0;       // ended as kEmulate
   uint64_t root_switches = 0;    // register writes that led to another root
   uint64_t root_cache_hits = 0;  // of these, to a previous one
+  uint64_t links_inherited = 0;  // links that a new root had from another
   uint64_t unsyncs = 0;          // times a page became unsync
   uint64_t syncs = 0;            // times one was brought in step
   uint64_t sptes_set = 0;        // leaf entries made or changed
   // Of these, made beside one that faulted (MmuConfig::prefetch).
   uint64_t sptes_prefetched = 0;
-  uint64_t pages_created = 0;  // shadow pages made
-  uint64_t pages_zapped = 0;   // shadow pages taken out
-  uint64_t pages_evicted = 0;  // of these, to make room
-  uint64_t pages_flooded = 0;  // of these, their table was written as data
-  uint64_t sptes_zapped = 0;   // leaf entries taken off their rmap
+  uint64_t pages_created = 0;   // shadow pages made
+  uint64_t pages_zapped = 0;    // shadow pages taken out
+  uint64_t pages_evicted = 0;   // of these, to make room
+  uint64_t pages_flooded = 0;   // of these, their table was written as data
+  uint64_t pages_unlinked = 0;  // of these, the guest let go of their table
+  uint64_t sptes_zapped = 0;    // leaf entries taken off their rmap
   uint64_t generation_bumps = 0;
   uint64_t reclaim_batches = 0;  // holds of the lock by ReclaimObsolete
   uint64_t lock_breaks = 0;      // times a walk let others in

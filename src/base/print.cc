@@ -110,13 +110,14 @@ std::ostream& operator<<(std::ostream& os, const Stats& stats) {
             << "\nsyncs " << stats.syncs << "\nsptes_set " << stats.sptes_set
             << "\npages_created " << stats.pages_created << "\npages_zapped "
             << stats.pages_zapped << "\npages_evicted " << stats.pages_evicted
-            << "\npages_flooded " << stats.pages_flooded << "\nsptes_zapped "
-            << stats.sptes_zapped << "\ngeneration_bumps "
-            << stats.generation_bumps << "\nreclaim_batches "
-            << stats.reclaim_batches << "\nlock_breaks " << stats.lock_breaks
-            << "\ntlb_flushes " << stats.tlb_flushes << "\nguest_writes "
-            << stats.guest_writes << "\nguest_table_writes "
-            << stats.guest_table_writes << "\n";
+            << "\npages_flooded " << stats.pages_flooded << "\npages_unlinked "
+            << stats.pages_unlinked << "\nlinks_inherited "
+            << stats.links_inherited << "\nsptes_zapped " << stats.sptes_zapped
+            << "\ngeneration_bumps " << stats.generation_bumps
+            << "\nreclaim_batches " << stats.reclaim_batches << "\nlock_breaks "
+            << stats.lock_breaks << "\ntlb_flushes " << stats.tlb_flushes
+            << "\nguest_writes " << stats.guest_writes
+            << "\nguest_table_writes " << stats.guest_table_writes << "\n";
 }
 
 }  // namespace shadowmmu

@@ -82,8 +82,14 @@ EntryRange EntriesMadeFrom(PageRole role, size_t offset, size_t bytes) {
   return {within(offset / 4), within((offset + bytes - 1) / 4 + 1)};
 }
 
+unsigned OffsetOfGuestEntry(PageRole role, unsigned index) {
+  if (role.rules().layout() != EntryLayout::k32Bit) return index * 8;
+  const unsigned each = role.level() == Level::k2M ? 2 : 1;
+  return (role.quadrant() * (kEntriesPerTable / each) + index / each) * 4;
+}
+
 bool MayEditEntry(EntryLayout layout, size_t offset, size_t bytes) {
-  const size_t entry = layout == EntryLayout::k32Bit ? 4 : 8;
+  const size_t entry = EntryBytesOf(layout);
   if (bytes == 1) return offset % entry == 0;
   return (bytes == 4 || bytes == entry) && offset % bytes == 0;
 }

@@ -118,6 +118,11 @@ class GuestFormat {
   std::array<std::array<uint64_t, 2>, kMaxLevels + 1> reserved_ = {};
 };
 
+// 4 or 8.
+constexpr unsigned EntryBytesOf(EntryLayout layout) {
+  return layout == EntryLayout::k32Bit ? 4 : 8;
+}
+
 // The entries of a shadow page that are made from `bytes` bytes of its guest
 // table, from `offset` on: [first, end). Precondition: the page is indirect,
 // and the bytes lie within one table.
@@ -126,6 +131,10 @@ struct EntryRange {
   unsigned end = 0;
 };
 EntryRange EntriesMadeFrom(PageRole role, size_t offset, size_t bytes);
+
+// The other way round: where the entry that entry `index` of the shadow page is
+// made from lies in its guest table, in bytes. Precondition: as above.
+unsigned OffsetOfGuestEntry(PageRole role, unsigned index);
 
 // Whether a store of `bytes` bytes at `offset` of a guest table may be a
 // kernel's edit of one entry: the entry as a whole; an aligned half of 4 bytes,
@@ -141,6 +150,11 @@ inline unsigned QuadrantOf(GuestRules rules, Gva gva, Level level) {
   if (rules.layout() != EntryLayout::k32Bit) return 0;
   return level == Level::k2M ? static_cast<unsigned>(gva.value() >> 30 & 3)
                              : static_cast<unsigned>(gva.value() >> 21 & 1);
+}
+
+// The same of the child that entry `index` of a page of `role` links.
+inline unsigned QuadrantOfChild(PageRole role, unsigned index) {
+  return role.rules().layout() == EntryLayout::k32Bit ? index & 1 : 0;
 }
 
 }  // namespace shadowmmu

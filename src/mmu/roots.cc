@@ -6,6 +6,7 @@
 
 #include "src/base/check.h"
 #include "src/mmu/flush.h"
+#include "src/mmu/inherit_links.h"
 #include "src/mmu/make_room.h"
 #include "src/mmu/page_life.h"
 #include "src/mmu/previous_roots.h"
@@ -93,7 +94,33 @@ Spte PaeRootEntry(Vm& vm, TableIndex table) {
   return entry;
 }
 
-void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan)
+// The root that the vCPU left last, if one is kept.
+RootHandle LastRoot(Vm& vm, VcpuState& vcpu)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  RootHandle last;
+  {
+    SpinLockHolder held(&vcpu.roots_lock);
+    last = vcpu.previous[0].root;
+  }
+  return RootUsable(vm, last) ? last : RootHandle();
+}
+
+// The pages of `root` that are new inherit links from those of `from`.
+void InheritFrom(Vm& vm, const VcpuState& vcpu, const RootHandle& from,
+                 const RootHandle& root)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  uint32_t room = kMaxInherited;
+  for (unsigned i = 0; i < std::min(from.pages, root.pages); ++i) {
+    const bool both =
+        from.page[i] != TableIndex::kNil && root.page[i] != TableIndex::kNil;
+    if (!both || vm.arena.Page(root.page[i]).entries != 0) continue;
+    room -=
+        InheritLinks(vm, vcpu.paging.format, from.page[i], root.page[i], room);
+  }
+}
+
+void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan,
+              const RootHandle& heir_of)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   RootHandle root;
   root.pages = plan.pages;
@@ -114,6 +141,7 @@ void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan)
   // Its pages may be ones that others use, or used.
   NoteRootFlushed(vm, vcpu);
   flush.Pay(vm);
+  InheritFrom(vm, vcpu, heir_of, root);
 }
 
 }  // namespace
@@ -176,10 +204,14 @@ std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
   if (auto bad = PlanRoot(reader.table(), vcpu, &plan)) return bad;
   VmLock held(vm);
   ReleaseRoot(vm, vcpu);
-  if (!MakeRoom(vm, held, NeedsOfFault(plan.pages))) {
+  // That there is no room to inherit is no reason to fail.
+  const bool inherits =
+      vm.config.prefetch != 0 && !vcpu.paging.format.off() &&
+      MakeRoom(vm, held, NeedsOfFault(plan.pages, kMaxInherited));
+  if (!inherits && !MakeRoom(vm, held, NeedsOfFault(plan.pages))) {
     return FaultOutcome::NoMemory();
   }
-  MakeRoot(vm, vcpu, plan);
+  MakeRoot(vm, vcpu, plan, inherits ? LastRoot(vm, vcpu) : RootHandle());
   return std::nullopt;
 }
 

@@ -39,8 +39,7 @@ class TableImage {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
     const Memslot* slot = vm.slot_table().Find(page.role.space(), page.gfn);
     SMMU_CHECK(slot != nullptr) << "an unsync page of no slot";
-    short_entries_ = page.role.rules().layout() == EntryLayout::k32Bit;
-    first_ = page.role.quadrant() * kEntriesPerTable;
+    role_ = page.role;
     const GuestMemory::Section section(vm.memory);
     return vm.memory.Read(section, slot->ToHva(page.gfn), bytes_) ==
            TouchResult::kDone;
@@ -48,18 +47,14 @@ class TableImage {
   // What entry `index` of the shadow page is made from.
   uint64_t Entry(unsigned index) const {
     uint64_t gpte = 0;
-    if (short_entries_) {
-      std::memcpy(&gpte, &bytes_[size_t{first_ + index} * 4], 4);
-    } else {
-      std::memcpy(&gpte, &bytes_[size_t{index} * 8], 8);
-    }
+    std::memcpy(&gpte, &bytes_[OffsetOfGuestEntry(role_, index)],
+                EntryBytesOf(role_.rules().layout()));
     return gpte;
   }
 
  private:
   alignas(8) std::array<std::byte, kPageSize> bytes_;
-  bool short_entries_ = false;
-  unsigned first_ = 0;
+  PageRole role_;
 };
 
 // Would a walk that came to `gpte` in a page table of `role` still justify

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/guest_format.h"
+#include "src/mmu/orphans.h"
 #include "src/mmu/roots.h"
 #include "src/mmu/spte_sweep.h"
 #include "src/mmu/zap.h"
@@ -58,9 +59,10 @@ bool IsShadowed(Vm& vm, Gfn gfn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
 }
 
 // The guest's bytes at `gpa` changed: drops every spte made from the entries
-// that they touch, in the pages for whose role `changed` holds.
-template <typename Changed>
-void DropStaleIn(Vm& vm, Gpa gpa, size_t bytes, Changed changed)
+// that they touch, in the pages for whose role `changed` holds; calls drop(ref)
+// before.
+template <typename Changed, typename Drop>
+void DropStaleIn(Vm& vm, Gpa gpa, size_t bytes, Changed changed, Drop drop)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   FlushObligation flush;
   vm.pages.ForEachShadowing(ToGfn(gpa), [&](TableIndex table) {
@@ -72,6 +74,7 @@ void DropStaleIn(Vm& vm, Gpa gpa, size_t bytes, Changed changed)
     std::array<SpteRef, kEntriesPerTable> refs;
     for (unsigned i = made.first; i < made.end; ++i) {
       refs[i] = SpteRef(table, i);
+      drop(refs[i]);
     }
     DropRefs(vm, std::span(refs).subspan(made.first, made.end - made.first),
              flush);
@@ -81,7 +84,14 @@ void DropStaleIn(Vm& vm, Gpa gpa, size_t bytes, Changed changed)
 
 void DropStale(Vm& vm, Gpa gpa, size_t bytes)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  DropStaleIn(vm, gpa, bytes, [](PageRole) { return true; });
+  Orphans orphans;
+  DropStaleIn(
+      vm, gpa, bytes, [](PageRole) { return true; },
+      [&](SpteRef ref) {
+        vm.lock.AssertHeld();
+        if (vm.config.write_flooding != 0) orphans.Note(vm, ref);
+      });
+  orphans.Zap(vm);
 }
 
 // Rule 5: does this store say that the guest table behind the page is one no
@@ -230,9 +240,12 @@ void NoteWalkerStores(Vm& vm, const GuestFormat& format, const GuestWalk& walk,
     const Gpa entry =
         ToGpa(walk.At(level).table) + format.OffsetOfEntry(gva, level);
     if (entry.value() % sizeof(uint64_t) != 0) {
-      DropStaleIn(vm, entry, format.entry_bytes(), [](PageRole role) {
-        return role.rules().layout() != EntryLayout::k32Bit;
-      });
+      DropStaleIn(
+          vm, entry, format.entry_bytes(),
+          [](PageRole role) {
+            return role.rules().layout() != EntryLayout::k32Bit;
+          },
+          [](SpteRef) {});
     }
     if (level == walk.leaf) break;
   }

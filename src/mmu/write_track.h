@@ -18,6 +18,8 @@
 //     page that a fault walks through, and one in which the CPU has set an
 //     accessed bit; these are looked at, and cleared, after that many stores. A
 //     page that is unsync costs no exits, and stays.
+//     Nor is one that a store has unlinked, and nothing links any more
+//     (orphans.h).
 //  6. Rule 5 spares what is a vCPU's current root. CR3 or a PDPTE names it, so
 //     it is a table, whatever is written there; once everything below it is
 //     mapped no fault tells of its use; and without it the vCPU would have to

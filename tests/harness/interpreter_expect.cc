@@ -45,7 +45,9 @@ constexpr uint64_t Stats::*kStats[] = {&Stats::shadow_pages,
                                        &Stats::syncs,
                                        &Stats::page_limit,
                                        &Stats::pages_flooded,
-                                       &Stats::sptes_prefetched};
+                                       &Stats::sptes_prefetched,
+                                       &Stats::pages_unlinked,
+                                       &Stats::links_inherited};
 
 // In the order of the words of Field::kWhy; 0 is "any".
 bool IsWhy(const FaultOutcome& outcome, uint64_t why) {

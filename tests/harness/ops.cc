@@ -59,7 +59,9 @@ constexpr Words kStatWords[] = {"shadow_pages",
                                 "syncs",
                                 "page_limit",
                                 "pages_flooded",
-                                "sptes_prefetched"};
+                                "sptes_prefetched",
+                                "pages_unlinked",
+                                "links_inherited"};
 constexpr Words kHostCallWords[] = {"resolve", "allocation"};
 
 constexpr uint64_t kNoLimit = ~uint64_t{0};

@@ -300,7 +300,13 @@ TEST_F(UnsyncLarge, NoLargePageIsMappedOverAnUnsyncTable) {
 
 // ---- The marks that lead to an unsync page ----
 
-TEST_F(Unsync, MarksFollowLinksThatComeAndGo) {
+// With write flooding a page that nothing links would go (orphans.h).
+class UnsyncWithoutFlooding : public UnsyncVm {
+ protected:
+  UnsyncWithoutFlooding() : UnsyncVm(SmallVm::Options{.write_flooding = 0}) {}
+};
+
+TEST_F(UnsyncWithoutFlooding, MarksFollowLinksThatComeAndGo) {
   // One page table under two entries of its directory, and the directory under
   // two of its own.
   const Gva twin = kGva + BytesPerEntry(Level::k2M);
