@@ -48,6 +48,18 @@ inline constexpr uint32_t kMaxPreviousRoots = 3;
 inline constexpr uint32_t kMaxWriteFlooding = 255;
 inline constexpr uint32_t kMaxPrefetch = 64;
 
+// What a guest's walk finds where a page table lies in no slot. (A CR3 that
+// names no slot is a kMemoryFault of EnterGuest and HandleFault in any case.)
+enum class AbsentTables : uint8_t {
+  // Nothing: the access ends as kMemoryFault, and the caller decides.
+  kMemoryFault,
+  // All ones, as reads of memory that is not there have them on a PC: mostly a
+  // page fault for reserved bits. PDPTEs, too, which no CPU takes then
+  // (InvalidArgument in place of NotFound). A walk that leads from there back
+  // into a slot, as one of 4-byte entries may, ends as kMemoryFault.
+  kReadAsOnes,
+};
+
 struct MmuConfig {
   // Not owned; must outlive the Mmu. Required.
   Host* host = nullptr;
@@ -84,6 +96,7 @@ struct MmuConfig {
   // the guest has set A, and the Host knows at once what is there
   // (Host::TryResolve). A power of two from 2 to kMaxPrefetch; 0: off.
   uint32_t prefetch = 16;
+  AbsentTables absent_tables = AbsentTables::kMemoryFault;
 };
 
 // How InvalidateAll makes every shadow page go.
@@ -220,6 +233,12 @@ class Mmu {
                                                      Gpa gpa, unsigned size,
                                                      uint64_t expected,
                                                      uint64_t desired);
+  // Zaps the shadow pages of the guest table in `gfn`, of either address space,
+  // so that stores into it need no exit until it is used as a table again. For
+  // a store that cannot be emulated: the push of an event's frame onto a stack
+  // that was a table once. False: a vCPU's CR3 or PDPTEs name it now, and that
+  // page stays.
+  bool StopShadowing(Gfn gfn);
   // Reads guest memory for an emulator; may cross pages. kResume if read.
   FaultOutcome GuestRead(AddressSpace space, Gpa gpa, std::span<std::byte> out);
 

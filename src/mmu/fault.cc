@@ -24,7 +24,8 @@ std::optional<FaultOutcome> Walk(Vm& vm, VcpuState& vcpu,
                             .cache = vcpu.slot_cache,
                             .memory = vm.memory,
                             .space = vcpu.space,
-                            .mode = vcpu.paging};
+                            .mode = vcpu.paging,
+                            .absent_tables = vm.config.absent_tables};
   const auto walk_once = [&] {
     std::optional<FaultOutcome> bad = WalkGuest(context, gva, access, walk);
     if (walk->upper_half_set) {

@@ -67,6 +67,11 @@ FaultOutcome Walker::Refused(TouchResult result, Gpa gpa, Hva hva,
   return FaultOutcome::MemoryFault(gpa, MemoryFaultReason::kHostRefused);
 }
 
+FaultOutcome OutsideSlots(Gpa entry) {
+  return FaultOutcome::MemoryFault(entry,
+                                   MemoryFaultReason::kTableOutsideSlots);
+}
+
 // Reads the entry of `level` from walk_.step[level].table.
 std::optional<FaultOutcome> Walker::ReadEntry(Level level) {
   WalkStep& step = walk_.step[ToInt(level)];
@@ -74,8 +79,12 @@ std::optional<FaultOutcome> Walker::ReadEntry(Level level) {
   const Memslot* slot =
       context_.cache.Find(context_.slots, context_.space, step.table);
   if (slot == nullptr) {
-    return FaultOutcome::MemoryFault(gpa,
-                                     MemoryFaultReason::kTableOutsideSlots);
+    if (context_.absent_tables == AbsentTables::kMemoryFault) {
+      return OutsideSlots(gpa);
+    }
+    if (!walk_.absent) walk_.absent = gpa;
+    step.gpte = ~uint64_t{0} >> (64 - 8 * format_.entry_bytes());
+    return std::nullopt;
   }
   if (!slot->live()) return FaultOutcome::Retry();  // being deleted
   step.hva = slot->ToHva(step.table) + PageOffset(gpa);
@@ -88,6 +97,7 @@ std::optional<FaultOutcome> Walker::ReadEntry(Level level) {
 }
 
 std::optional<FaultOutcome> Walker::Descend() {
+  walk_.absent.reset();
   Gfn table = mode_.root;
   if (mode_.UsesPdptes()) {
     const uint64_t pdpte = mode_.PdpteOf(gva_);
@@ -126,6 +136,11 @@ std::optional<FaultOutcome> Walker::Judge() {
     // PK tells of the key, whatever else forbids the access (SDM vol. 3, 4.7).
     return PageFault(pf_error::kPresent |
                      (key_denies ? pf_error::kProtectionKey : 0));
+  }
+  // Rule 4.
+  if (walk_.absent && context_.cache.Find(context_.slots, context_.space,
+                                          walk_.gfn) != nullptr) {
+    return OutsideSlots(*walk_.absent);
   }
   walk_.fix_up = NeedsFixUp(walk_.rights, walk_.key, access_, rules);
   return std::nullopt;
@@ -176,6 +191,7 @@ std::optional<FaultOutcome> WalkGuest(const WalkContext& context, Gva gva,
                                       const Access& access, GuestWalk* walk) {
   walk->refused.reset();
   walk->upper_half_set = false;
+  walk->absent.reset();
   if (context.mode.format.off()) {
     walk->levels = 0;
     walk->leaf = Level::k2M;  // the largest that PAE tables map

@@ -7,7 +7,10 @@
 //  3. Accessed bits of every entry used, and the dirty bit of the leaf for a
 //     write, are set by compare-exchange, and only once the access is known to
 //     be allowed (SDM vol. 3, 4.8). One that loses starts the walk again.
-//  4. Nothing is written in a table that lies in a read-only slot; in one that
+//  4. With AbsentTables::kReadAsOnes an entry that no slot holds is all ones, A
+//     and D with them. A walk that leads from there back into a slot has no
+//     shadow, because there is no table to track: it ends as kMemoryFault.
+//  5. Nothing is written in a table that lies in a read-only slot; in one that
 //     logs, what is written is marked.
 //
 // Locking: a slot reader's section (for the SlotTable). No lock needed; what
@@ -25,6 +28,7 @@
 #include "shadowmmu/access.h"
 #include "shadowmmu/address.h"
 #include "shadowmmu/fault.h"
+#include "shadowmmu/mmu.h"
 #include "src/memslot/slot_table.h"
 #include "src/mmu/guest_format.h"
 #include "src/mmu/guest_memory.h"
@@ -64,6 +68,8 @@ struct GuestWalk {
   // A or D was set in the upper half of what is an entry of 8 bytes to others:
   // see NoteWalkerStores (write_track.h).
   bool upper_half_set = false;
+  // The first entry that no slot holds, and that read as ones.
+  std::optional<Gpa> absent;
 
   const WalkStep& At(Level level) const { return step[ToInt(level)]; }
 };
@@ -74,6 +80,7 @@ struct WalkContext {
   GuestMemory& memory;
   AddressSpace space;
   const PagingMode& mode;
+  AbsentTables absent_tables;
 };
 
 // nullopt, and `*walk`: the access is allowed. Otherwise what to do about it:

@@ -33,6 +33,11 @@ absl::StatusOr<Pdptes> FetchPdptes(Vm& vm, AddressSpace space, uint64_t cr3) {
   const SlotReader reader(vm.slots);
   const Memslot* slot = reader.table().Find(space, ToGfn(gpa));
   if (slot == nullptr) {
+    if (vm.config.absent_tables == AbsentTables::kReadAsOnes) {
+      Pdptes ones;
+      ones.fill(~uint64_t{0});
+      return ones;
+    }
     return absl::NotFoundError(absl::StrCat("cr3: the PDPTEs at gpa 0x",
                                             absl::Hex(gpa.value()),
                                             " are in no slot"));

@@ -232,6 +232,8 @@ FaultOutcome Mmu::GuestWrite(AddressSpace space, Gpa gpa,
                              std::span<const std::byte> bytes) {
   return WriteGuest(*vm_, space, gpa, bytes);
 }
+
+bool Mmu::StopShadowing(Gfn gfn) { return shadowmmu::StopShadowing(*vm_, gfn); }
 absl::StatusOr<GuestExchange> Mmu::GuestCompareExchange(AddressSpace space,
                                                         Gpa gpa, unsigned size,
                                                         uint64_t expected,

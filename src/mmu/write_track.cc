@@ -233,6 +233,22 @@ absl::StatusOr<GuestExchange> CompareExchangeGuest(Vm& vm, AddressSpace space,
   return result;
 }
 
+bool StopShadowing(Vm& vm, Gfn gfn) {
+  const VmLock held(vm);
+  bool all = true;
+  ZapBatch batch;
+  vm.pages.ForEachShadowing(gfn, [&](TableIndex table) {
+    vm.lock.AssertHeld();
+    if (IsCurrentRoot(vm, table)) {
+      all = false;
+    } else {
+      batch.Zap(vm, table);
+    }
+  });
+  batch.Commit(vm);
+  return all;
+}
+
 void NoteWalkerStores(Vm& vm, const GuestFormat& format, const GuestWalk& walk,
                       Gva gva) {
   const VmLock held(vm);

@@ -55,6 +55,9 @@ absl::StatusOr<GuestExchange> CompareExchangeGuest(Vm& vm, AddressSpace space,
                                                    uint64_t desired)
     ABSL_LOCKS_EXCLUDED(vm.lock);
 
+// See Mmu::StopShadowing.
+bool StopShadowing(Vm& vm, Gfn gfn) ABSL_LOCKS_EXCLUDED(vm.lock);
+
 // After a walk of 4-byte entries that set bits (GuestWalk::upper_half_set).
 void NoteWalkerStores(Vm& vm, const GuestFormat& format, const GuestWalk& walk,
                       Gva gva) ABSL_LOCKS_EXCLUDED(vm.lock);

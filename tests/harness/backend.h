@@ -67,6 +67,7 @@ struct OpResult {
   std::vector<std::byte> data;  // read
   bool young = false;           // age, testage
   ReclaimResult reclaim;        // reclaim
+  bool unshadowed = false;      // unshadow
   // The vCPU entered the guest (again) in the course of the op: all that it
   // had to flush has been flushed.
   bool entered = false;

@@ -124,6 +124,8 @@ std::string Interpreter::CheckResult(const Op& op, const Before& before,
       return CheckInvalidation(op, before, result);
     case OpKind::kLimit:
       return CheckLimit(op, result);
+    case OpKind::kUnshadow:
+      return CheckUnshadow(op, result);
     case OpKind::kAllocFail:
       return "";
     default:

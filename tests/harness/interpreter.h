@@ -98,6 +98,7 @@ class Interpreter {
   std::string CheckInvalidation(const Op& op, const Before& before,
                                 const OpResult& result);
   std::string CheckLimit(const Op& op, const OpResult& result);
+  std::string CheckUnshadow(const Op& op, const OpResult& result);
   void NoteHostStore(const Op& op);
   std::string CheckStatus(const std::vector<absl::StatusCode>& refusals,
                           const absl::Status& status) const;

@@ -367,6 +367,14 @@ std::string Interpreter::CheckLimit(const Op& op, const OpResult& result) {
   return now == page_limit_ ? "" : Say("the limit is ", now);
 }
 
+std::string Interpreter::CheckUnshadow(const Op& op, const OpResult& result) {
+  const Gfn gfn(op.Get(Field::kGfn));
+  const std::vector<Gfn> shadowed = backend_->Look().shadowed;
+  const bool left = std::binary_search(shadowed.begin(), shadowed.end(), gfn);
+  if (result.unshadowed) return left ? "it is shadowed still" : "";
+  return world_.IsRootTable(gfn) ? "" : "says that a root stays; it is none";
+}
+
 std::string Interpreter::CheckInvalidation(const Op& op, const Before& before,
                                            const OpResult& result) {
   if (op.kind() == OpKind::kBump) {

@@ -25,6 +25,7 @@ bool MayHappenMeanwhile(OpKind kind) {
     case OpKind::kReclaim:
     case OpKind::kInvalidate:
     case OpKind::kLimit:
+    case OpKind::kUnshadow:
     case OpKind::kNotifyBegin:
     case OpKind::kNotifyEnd:
     case OpKind::kAge:

@@ -64,6 +64,11 @@ Op OpMaker::Make(OpKind kind) {
     case OpKind::kVcpuCmpxchg:
     case OpKind::kRead:
       return MakeStore(std::move(op));
+    case OpKind::kUnshadow: {
+      const bool table = choices_.Percent(80);
+      return op.Set(Field::kGfn,
+                    table ? scene_.AnyPlace().gfn : scene_.AnyGfn());
+    }
     case OpKind::kReclaim:
       return op.Set(Field::kBudget, choices_.Of({1, 1, 2, 4, 100}));
     case OpKind::kInvalidate:

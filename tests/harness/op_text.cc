@@ -103,11 +103,11 @@ struct VmNumber {
   uint32_t VmShape::*member;
 };
 constexpr VmNumber kVmNumbers[] = {
-    {"vcpus", &VmShape::vcpus},      {"frames", &VmShape::frames},
-    {"tables", &VmShape::tables},    {"largest", &VmShape::largest},
-    {"bits", &VmShape::bits},        {"roots", &VmShape::roots},
-    {"unsync", &VmShape::unsync},    {"flood", &VmShape::flood},
-    {"prefetch", &VmShape::prefetch}};
+    {"vcpus", &VmShape::vcpus},       {"frames", &VmShape::frames},
+    {"tables", &VmShape::tables},     {"largest", &VmShape::largest},
+    {"bits", &VmShape::bits},         {"roots", &VmShape::roots},
+    {"unsync", &VmShape::unsync},     {"flood", &VmShape::flood},
+    {"prefetch", &VmShape::prefetch}, {"ones", &VmShape::ones}};
 
 class Parser {
  public:

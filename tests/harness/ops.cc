@@ -184,6 +184,7 @@ constexpr OpShape kOpTable[] = {
     {"reclaim", {F::kBudget}, 1, false},
     {"invalidate", {F::kStrategy}, 0, false},
     {"limit", {F::kPages}, 1, false},
+    {"unshadow", {F::kGfn}, 1, false},
     {"meanwhile", {F::kAt, F::kN}, 0, false},
     {"repeat",
      {F::kTimes, F::kGva, F::kGpa, F::kIndex, F::kValue, F::kHost},
@@ -259,6 +260,7 @@ VmShape ClampVm(VmShape vm) {
   vm.flood = std::min(vm.flood, 255u);
   vm.prefetch = std::bit_floor(std::min(vm.prefetch, kMaxPrefetch));
   if (vm.prefetch == 1) vm.prefetch = 0;
+  vm.ones = std::min(vm.ones, 1u);
   return vm;
 }
 

@@ -72,6 +72,7 @@ enum class OpKind : uint8_t {
   kReclaim,
   kInvalidate,
   kLimit,
+  kUnshadow,
   // When the next op is done, and how often.
   kMeanwhile,
   kRepeat,
@@ -85,7 +86,7 @@ enum class OpKind : uint8_t {
   kExpectDirty,
   kExpectStat,
 };
-inline constexpr size_t kOpKinds = 51;
+inline constexpr size_t kOpKinds = 52;
 
 // A named argument of an op.
 enum class Field : uint8_t {
@@ -212,6 +213,7 @@ struct VmShape {
   uint32_t flood = 3;    // MmuConfig::write_flooding
   // MmuConfig::prefetch. Off, so that each page has its own fault.
   uint32_t prefetch = 0;
+  uint32_t ones = 0;  // MmuConfig::absent_tables is kReadAsOnes
   friend bool operator==(const VmShape&, const VmShape&) = default;
 };
 

@@ -100,7 +100,10 @@ struct Oracle::Walk {
   const AddressSpace space;
   const Gva gva;
   const Access& access;
+  const AbsentTables absent_tables;
   OracleResult result = {};
+  // The first entry that no slot holds, and that read as ones.
+  std::optional<Gpa> absent = {};
 
   // An entry that the walk used.
   struct Used {
@@ -238,6 +241,11 @@ Oracle::Walk::Step Oracle::Walk::Use(const ModeRule& mode,
 bool Oracle::Walk::ReadEntry(const ModeRule& mode, Gpa at, uint64_t* entry) {
   result.gpa = at;
   if (!memory.SlotAt(space, ToGfn(at)).has_value()) {
+    if (absent_tables == AbsentTables::kReadAsOnes) {
+      if (!absent) absent = at;
+      *entry = mode.entry_bytes == 4 ? 0xffff'ffff : ~uint64_t{0};
+      return true;
+    }
     result.kind = OracleResult::Kind::kTableOutsideSlots;
     return false;
   }
@@ -386,7 +394,7 @@ void Oracle::Walk::Update() {
     uint64_t bits = kAccessed;
     if (leaf && write()) bits |= kDirty;
     bits &= ~entry.value;
-    // Rule 4 of oracle.h.
+    // Rule 4 of oracle.h. Where there is no slot, no bit is clear.
     const std::optional<SlotSpec> slot = memory.SlotAt(space, ToGfn(entry.gpa));
     if (bits == 0 || Has(slot->flags, SlotFlags::kReadOnly)) continue;
     const auto same = std::find_if(result.updates.begin(), result.updates.end(),
@@ -405,6 +413,11 @@ void Oracle::Walk::Arrive(Gpa gpa) {
   result.kind = OracleResult::Kind::kTranslated;
   result.gpa = gpa;
   result.slot = memory.SlotAt(space, ToGfn(gpa));
+  if (absent && result.slot.has_value()) {
+    result.kind = OracleResult::Kind::kTableOutsideSlots;
+    result.gpa = *absent;
+    return;
+  }
   if (!result.slot.has_value()) {
     result.target = OracleTarget::kNoSlot;
   } else if (write() && Has(result.slot->flags, SlotFlags::kReadOnly)) {
@@ -414,8 +427,11 @@ void Oracle::Walk::Arrive(Gpa gpa) {
   }
 }
 
-Oracle::Oracle(const GuestMemory* memory, unsigned guest_physical_bits)
-    : memory_(memory), guest_physical_bits_(guest_physical_bits) {}
+Oracle::Oracle(const GuestMemory* memory, unsigned guest_physical_bits,
+               AbsentTables absent_tables)
+    : memory_(memory),
+      guest_physical_bits_(guest_physical_bits),
+      absent_tables_(absent_tables) {}
 
 OracleResult Oracle::Translate(const OracleCpu& cpu, AddressSpace space,
                                Gva gva, const Access& access) const {
@@ -427,7 +443,8 @@ OracleResult Oracle::Translate(const OracleCpu& cpu, AddressSpace space,
             .cpu = cpu,
             .space = space,
             .gva = long_mode ? gva : Gva(gva.value() & LowBits(32)),
-            .access = access};
+            .access = access,
+            .absent_tables = absent_tables_};
   walk.Run();
   return std::move(walk.result);
 }

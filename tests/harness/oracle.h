@@ -36,6 +36,7 @@
 #include "shadowmmu/address.h"
 #include "shadowmmu/fault.h"
 #include "shadowmmu/memslot.h"
+#include "shadowmmu/mmu.h"
 #include "shadowmmu/registers.h"
 #include "tests/harness/guest_memory.h"
 
@@ -65,10 +66,12 @@ struct OracleCpu {
 
 struct OracleResult {
   enum class Kind : uint8_t {
-    kTranslated,         // to `gpa`, where `target` is
-    kGuestFault,         // `fault`
-    kTableOutsideSlots,  // the walk needs the entry at `gpa`, in no slot
-    kTableUnreadable,    // the entry at `gpa` is in a slot; the host refuses
+    kTranslated,  // to `gpa`, where `target` is
+    kGuestFault,  // `fault`
+    // The walk needs the entry at `gpa`, which is in no slot; where these read
+    // as ones, it leads from there to a page in a slot.
+    kTableOutsideSlots,
+    kTableUnreadable,  // the entry at `gpa` is in a slot; the host refuses
   };
   // Why an access has no right to a page; each cause is judged by itself.
   struct Denied {
@@ -117,7 +120,8 @@ std::ostream& operator<<(std::ostream& os, const OracleResult& result);
 class Oracle {
  public:
   // `memory` is not owned. `guest_physical_bits` is MAXPHYADDR of the guest.
-  Oracle(const GuestMemory* memory, unsigned guest_physical_bits);
+  Oracle(const GuestMemory* memory, unsigned guest_physical_bits,
+         AbsentTables absent_tables = AbsentTables::kMemoryFault);
 
   // What `access` at `gva` comes to.
   OracleResult Translate(const OracleCpu& cpu, AddressSpace space, Gva gva,
@@ -138,6 +142,7 @@ class Oracle {
 
   const GuestMemory* const memory_;
   const unsigned guest_physical_bits_;
+  const AbsentTables absent_tables_;
 };
 
 }  // namespace shadowmmu::testing

@@ -45,6 +45,7 @@ void Scene::ChooseVm() {
   vm_.unsync = static_cast<uint32_t>(choices_.Of({1, 1, 1, 1, 0}));
   vm_.flood = static_cast<uint32_t>(choices_.Of({3, 3, 2, 1, 0, 0}));
   vm_.prefetch = static_cast<uint32_t>(choices_.Of({0, 0, 0, 0, 8, 8, 64}));
+  vm_.ones = static_cast<uint32_t>(choices_.Of({0, 0, 1}));
 }
 
 void Scene::AddSlot(uint64_t id, uint64_t space, uint64_t gfn, uint64_t pages,

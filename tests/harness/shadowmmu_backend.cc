@@ -27,6 +27,7 @@ ShadowmmuBackend::ShadowmmuBackend(const VmShape& vm)
   config.previous_roots = vm.roots;
   config.unsync = vm.unsync != 0;
   config.write_flooding = vm.flood;
+  if (vm.ones != 0) config.absent_tables = AbsentTables::kReadAsOnes;
   config.prefetch = vm.prefetch;
   config.largest_page = LevelFromInt(vm.largest);
   absl::StatusOr<std::unique_ptr<Mmu>> mmu = Mmu::Create(config);
@@ -128,6 +129,7 @@ OpResult ShadowmmuBackend::Apply(const Op& op) {
     case OpKind::kReclaim:
     case OpKind::kInvalidate:
     case OpKind::kLimit:
+    case OpKind::kUnshadow:
       return ApplyInvalidate(op);
     case OpKind::kMeanwhile:
     case OpKind::kRepeat:
@@ -232,6 +234,9 @@ OpResult ShadowmmuBackend::ApplyInvalidate(const Op& op) {
   if (op.kind() == OpKind::kInvalidate) mmu_->InvalidateAll(StrategyOf(op));
   if (op.kind() == OpKind::kReclaim) {
     result.reclaim = mmu_->ReclaimObsolete(op.Get(Field::kBudget));
+  }
+  if (op.kind() == OpKind::kUnshadow) {
+    result.unshadowed = mmu_->StopShadowing(Gfn(op.Get(Field::kGfn)));
   }
   if (op.kind() == OpKind::kLimit) {
     result.status = mmu_->SetPageLimit(static_cast<uint32_t>(

@@ -87,9 +87,9 @@ class Shrinker {
 
   void ShrinkVm() {
     static constexpr uint32_t VmShape::*kNumbers[] = {
-        &VmShape::vcpus,   &VmShape::frames,  &VmShape::tables,
-        &VmShape::largest, &VmShape::roots,   &VmShape::unsync,
-        &VmShape::flood,   &VmShape::prefetch};
+        &VmShape::vcpus,   &VmShape::frames,   &VmShape::tables,
+        &VmShape::largest, &VmShape::roots,    &VmShape::unsync,
+        &VmShape::flood,   &VmShape::prefetch, &VmShape::ones};
     for (uint32_t VmShape::*number : kNumbers) {
       for (const uint32_t value : {0u, 1u, 16u, 32u, 64u}) {
         OpStream candidate = best_;

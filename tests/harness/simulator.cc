@@ -42,7 +42,8 @@ constexpr Weight kWeights[] = {
     {OpKind::kExit, 12},        {OpKind::kAllocFail, 4},
     {OpKind::kMeanwhile, 16},   {OpKind::kRepeat, 6},
     {OpKind::kInvpcid, 10},     {OpKind::kLimit, 8},
-    {OpKind::kDirtyGet, 12},    {OpKind::kNotifySequence, 2}};
+    {OpKind::kDirtyGet, 12},    {OpKind::kNotifySequence, 2},
+    {OpKind::kUnshadow, 6}};
 
 // Slots beyond this many pages take memory in proportion (host.h).
 constexpr uint64_t kMostPages = uint64_t{1} << 20;
@@ -152,7 +153,7 @@ void Maker::TouchAfterInvlpg() {
 void Maker::AddMeanwhile() {
   Add(maker_.Make(static_cast<OpKind>(choices_.Of(
       {ToInt(OpKind::kBump), ToInt(OpKind::kBump), ToInt(OpKind::kInvalidate),
-       ToInt(OpKind::kReclaim), ToInt(OpKind::kLimit),
+       ToInt(OpKind::kReclaim), ToInt(OpKind::kLimit), ToInt(OpKind::kUnshadow),
        ToInt(OpKind::kNotifyBegin), ToInt(OpKind::kHostUnmap),
        ToInt(OpKind::kHostRetarget), ToInt(OpKind::kHostReadonly),
        ToInt(OpKind::kAge), ToInt(OpKind::kDirtyGet)}))));

@@ -42,7 +42,8 @@ SmallVm::SmallVm(Options options)
                           .previous_roots = options.previous_roots,
                           .unsync = options.unsync,
                           .write_flooding = options.write_flooding,
-                          .prefetch = options.prefetch});
+                          .prefetch = options.prefetch,
+                          .absent_tables = options.absent_tables});
   SMMU_CHECK(mmu.ok()) << mmu.status().ToString();
   mmu_ = *std::move(mmu);
   tracked_ = std::make_unique<TrackedStore>(mmu_.get());

@@ -52,6 +52,7 @@ class SmallVm {
     bool unsync = true;
     uint32_t write_flooding = MmuConfig{}.write_flooding;
     uint32_t prefetch = 0;       // each page by its own fault
+    AbsentTables absent_tables = AbsentTables::kMemoryFault;
     Level largest = Level::k4K;  // page of the host
   };
   SmallVm() : SmallVm(Options{}) {}

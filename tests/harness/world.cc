@@ -1,5 +1,6 @@
 #include "tests/harness/world.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -35,7 +36,11 @@ size_t TableLevels(const VcpuModel& vcpu) {
 }  // namespace
 
 World::World(const VmShape& vm)
-    : vm_(vm), host_(vm.frames), oracle_(&memory_, vm.bits) {
+    : vm_(vm),
+      host_(vm.frames),
+      oracle_(&memory_, vm.bits,
+              vm.ones != 0 ? AbsentTables::kReadAsOnes
+                           : AbsentTables::kMemoryFault) {
   for (uint32_t id = 0; id < vm.vcpus; ++id) vcpus_[id].exists = true;
 }
 
@@ -114,6 +119,14 @@ std::vector<Gfn> World::RootTables(const VcpuModel& vcpu) const {
   return tables;
 }
 
+bool World::IsRootTable(Gfn gfn) const {
+  return std::any_of(vcpus_.begin(), vcpus_.end(), [&](const VcpuModel& vcpu) {
+    const std::vector<Gfn> tables = RootTables(vcpu);
+    return vcpu.exists &&
+           std::find(tables.begin(), tables.end(), gfn) != tables.end();
+  });
+}
+
 absl::StatusOr<Pdptes> World::PdptesFor(const VcpuModel& vcpu,
                                         const PagingRegisters& registers,
                                         bool load) const {
@@ -121,7 +134,10 @@ absl::StatusOr<Pdptes> World::PdptesFor(const VcpuModel& vcpu,
   if (!load) return vcpu.pdptes;
   const Gpa at = PdptesAt(registers);
   const std::optional<Page> page = PageAt(vcpu.space, ToGfn(at));
-  if (!page.has_value()) return absl::NotFoundError("CR3 outside the slots");
+  if (!page.has_value()) {
+    return vm_.ones != 0 ? absl::InvalidArgumentError("PDPTEs of ones")
+                         : absl::NotFoundError("CR3 outside the slots");
+  }
   if (page->in_progress) return absl::UnavailableError("about to go");
   if (!page->backing) return absl::FailedPreconditionError("not there");
   Pdptes pdptes{};

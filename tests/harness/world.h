@@ -99,6 +99,8 @@ class World {
   // paging the page directories of the PDPTEs that are present. None with
   // paging off.
   std::vector<Gfn> RootTables(const VcpuModel& vcpu) const;
+  // Whether `gfn` is one of these, of any vCPU.
+  bool IsRootTable(Gfn gfn) const;
   // The PDPTE registers of a vCPU that takes `registers`: as they are, or
   // `load`ed from memory as VcpuMmu::SetRegisters says, with its errors; zero
   // outside PAE paging.

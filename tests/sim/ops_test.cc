@@ -110,7 +110,7 @@ TEST(OpText, KeepsTheStoryAndDropsOtherComments) {
   EXPECT_EQ(PrintStream(*stream),
             "# One.\n#\n# Two.\n"
             "vm vcpus=1 frames=64 tables=64 largest=1G bits=40 roots=3 "
-            "unsync=1 flood=3 prefetch=0\nbump\n");
+            "unsync=1 flood=3 prefetch=0 ones=0\nbump\n");
 }
 
 TEST(OpText, ErrorsNameTheirLine) {

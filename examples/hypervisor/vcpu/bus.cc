@@ -26,19 +26,6 @@ uint32_t ReadPkru() {
 
 }  // namespace
 
-Exception AbsentTableFault(Gva gva, const shadowmmu::Access& access,
-                           uint64_t efer, uint64_t cr4) {
-  uint32_t code = pf_error::kPresent | pf_error::kReserved;
-  if (access.type == shadowmmu::AccessType::kWrite) code |= pf_error::kWrite;
-  if (access.privilege == shadowmmu::Privilege::kUser) code |= pf_error::kUser;
-  const bool reports_fetch =
-      (efer & shadowmmu::efer::kNxe) != 0 || (cr4 & shadowmmu::cr4::kSmep) != 0;
-  if (access.type == shadowmmu::AccessType::kFetch && reports_fetch) {
-    code |= pf_error::kFetch;
-  }
-  return Exception::PageFault(code, gva);
-}
-
 Exception ExceptionOf(const shadowmmu::GuestFault& fault) {
   if (fault.vector == shadowmmu::GuestFault::Vector::kPage) {
     return Exception::PageFault(fault.error_code, fault.address);
@@ -72,9 +59,6 @@ BusResult Bus::Translate(Gva gva, const BusAccess& access, size_t bytes,
       switch (found.outcome.kind) {
         case FaultOutcome::Kind::kGuestFault:
           return BusResult::Inject(ExceptionOf(found.outcome.guest_fault));
-        case FaultOutcome::Kind::kMemoryFault:
-          return BusResult::Inject(AbsentTableFault(
-              at, made, vcpu_.registers().efer, vcpu_.registers().cr4));
         default:
           return BusResult::Retry();
       }

@@ -27,10 +27,6 @@
 #include "svm/vmcb.h"
 
 namespace hypervisor {
-
-// The page fault of rule 2.
-Exception AbsentTableFault(shadowmmu::Gva gva, const shadowmmu::Access& access,
-                           uint64_t efer, uint64_t cr4);
 // What a fault that the library wants injected is for the CPU.
 Exception ExceptionOf(const shadowmmu::GuestFault& fault);
 

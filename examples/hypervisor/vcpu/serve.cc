@@ -1,6 +1,5 @@
 // Serves what a guest exits for: the second half of Vcpu.
 
-#include <array>
 #include <cstddef>
 #include <optional>
 
@@ -81,11 +80,10 @@ absl::Status Vcpu::ServePageFault() {
   const Gva gva(vmcb_.exit_info_2);
   shadowmmu::Access made = bus_.AccessOf(access);
   made.reported_error = code;
-  return ServeFault(mmu_->HandleFault(gva, made), gva, made);
+  return ServeFault(mmu_->HandleFault(gva, made), gva);
 }
 
-absl::Status Vcpu::ServeFault(const FaultOutcome& outcome, Gva gva,
-                              const shadowmmu::Access& access) {
+absl::Status Vcpu::ServeFault(const FaultOutcome& outcome, Gva gva) {
   vm_.statistics().CountFault(outcome);
   switch (outcome.kind) {
     case FaultOutcome::Kind::kResume:
@@ -98,8 +96,9 @@ absl::Status Vcpu::ServeFault(const FaultOutcome& outcome, Gva gva,
       return (vmcb_.exit_int_info & event::kValid) != 0 ? ServePush(outcome)
                                                         : Emulate();
     case FaultOutcome::Kind::kMemoryFault:
-      Raise(AbsentTableFault(gva, access, paging_.efer(), paging_.cr4()));
-      return absl::OkStatus();
+      return absl::UnimplementedError(absl::StrCat(
+          "a page table that is not there leads to memory that is, for ",
+          absl::Hex(gva.value())));
     default:
       return absl::ResourceExhaustedError("no table page for a fault");
   }
@@ -107,22 +106,16 @@ absl::Status Vcpu::ServeFault(const FaultOutcome& outcome, Gva gva,
 
 // The access is one of the delivery of an event, which no instruction makes: a
 // push onto a stack that lies in a page table. No kernel has its stack in a
-// table that it uses, so this one is a table no longer; a store of data into
-// it, that stores what is there, tells the library so.
+// table that it uses, so this one is a table no longer.
 absl::Status Vcpu::ServePush(const FaultOutcome& outcome) {
-  if (outcome.emulate_reason != shadowmmu::EmulateReason::kWriteTracked ||
-      ++pushes_ > kMaxPushes) {
-    return absl::UnimplementedError(absl::StrCat(
-        "an event is delivered onto a stack that is no memory, or a root, at ",
-        absl::Hex(vmcb_.exit_info_2)));
+  if (outcome.emulate_reason == shadowmmu::EmulateReason::kWriteTracked &&
+      ++pushes_ <= kMaxPushes &&
+      vm_.mmu().StopShadowing(shadowmmu::ToGfn(outcome.gpa))) {
+    return absl::OkStatus();
   }
-  // No part of an entry that a kernel would write by itself.
-  const shadowmmu::Gpa gpa((outcome.gpa.value() & ~uint64_t{7}) | 1);
-  std::array<std::byte, 3> data = {};
-  if (vm_.mmu().GuestRead(mmu_->address_space(), gpa, data).resume()) {
-    mmu_->GuestWrite(gpa, data);
-  }
-  return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(
+      "an event is delivered onto a stack that is no memory, or a root, at ",
+      absl::Hex(vmcb_.exit_info_2)));
 }
 
 void Vcpu::ServeCpuid() {

@@ -68,7 +68,7 @@ class Vcpu {
   absl::Status Serve();
   absl::Status ServePageFault();
   absl::Status ServeFault(const shadowmmu::FaultOutcome& outcome,
-                          shadowmmu::Gva gva, const shadowmmu::Access& access);
+                          shadowmmu::Gva gva);
   absl::Status ServePush(const shadowmmu::FaultOutcome& outcome);
   absl::Status ServeControlRegister();
   absl::Status ServeInvlpg();

@@ -72,6 +72,7 @@ absl::Status Vm::Init(unsigned guest_physical_bits) {
   config.unsync = options_.unsync != 0;
   config.previous_roots = options_.previous_roots;
   config.prefetch = options_.prefetch;
+  config.absent_tables = shadowmmu::AbsentTables::kReadAsOnes;
   config.largest_page =
       options_.large_pages != 0 ? shadowmmu::Level::k1G : shadowmmu::Level::k4K;
   absl::StatusOr<std::unique_ptr<shadowmmu::Mmu>> mmu =
