@@ -191,8 +191,8 @@ std::optional<FaultOutcome> WalkGuest(const WalkContext& context, Gva gva,
                                       const Access& access, GuestWalk* walk) {
   walk->refused.reset();
   walk->upper_half_set = false;
-  walk->absent.reset();
   if (context.mode.format.off()) {
+    walk->absent.reset();
     walk->levels = 0;
     walk->leaf = Level::k2M;  // the largest that PAE tables map
     walk->gfn = Gfn((gva.value() & 0xffff'ffff) >> kPageShift);
