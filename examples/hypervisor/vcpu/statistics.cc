@@ -107,6 +107,17 @@ void ExitStatistics::CountHalt(uint64_t nanoseconds) {
   waited_ += nanoseconds;
 }
 
+void ExitStatistics::CountBump(uint64_t nanoseconds) {
+  ++bumps_;
+  bump_ns_ += nanoseconds;
+  longest_bump_ = std::max(longest_bump_, nanoseconds);
+}
+
+void ExitStatistics::CountReclaim(uint64_t nanoseconds) {
+  reclaim_ns_ += nanoseconds;
+  longest_reclaim_ = std::max(longest_reclaim_, nanoseconds);
+}
+
 void ExitStatistics::CountFault(const shadowmmu::FaultOutcome& outcome) {
   ++by_outcome_[std::min(static_cast<size_t>(outcome.kind), kOutcomes - 1)];
 }
@@ -129,7 +140,11 @@ std::vector<ExitStatistics::Group> ExitStatistics::Groups(
   const Rows run = {{"exits", exits_},
                     {"emulated_instructions", emulated_instructions},
                     {"interrupts", interrupts},
-                    {"bumps", bumps},
+                    {"bumps", bumps_},
+                    {"bump_ns", bump_ns_},
+                    {"longest_bump_ns", longest_bump_},
+                    {"reclaim_ns", reclaim_ns_},
+                    {"longest_reclaim_ns", longest_reclaim_},
                     {"unplugs", unplugs},
                     {"audits", audits},
                     {"run_ns", run_ns},

@@ -30,11 +30,15 @@ class ExitStatistics {
   void CountReturn(uint64_t now);
   void CountHalt(uint64_t nanoseconds);
 
+  // Everything was made obsolete, by a bump or by zap-all; some of what a bump
+  // left was taken away. How long that took.
+  void CountBump(uint64_t nanoseconds);
+  void CountReclaim(uint64_t nanoseconds);
+
   uint64_t exits() const { return exits_; }
 
   uint64_t emulated_instructions = 0;
   uint64_t interrupts = 0;
-  uint64_t bumps = 0;
   uint64_t unplugs = 0;
   uint64_t audits = 0;
   uint64_t run_ns = 0;
@@ -54,6 +58,11 @@ class ExitStatistics {
   static constexpr size_t kOutcomes = 8;
 
   uint64_t exits_ = 0;
+  uint64_t bumps_ = 0;
+  uint64_t bump_ns_ = 0;
+  uint64_t longest_bump_ = 0;
+  uint64_t reclaim_ns_ = 0;
+  uint64_t longest_reclaim_ = 0;
   uint64_t longest_pause_ = 0;
   uint64_t halted_ns_ = 0;
   uint64_t guest_ns_ = 0;  // VMRUN to #VMEXIT

@@ -110,16 +110,10 @@ absl::Status Vm::Tick() {
   }
   if (options_.bump_every_ms != 0 && now >= next_bump_) {
     next_bump_ = now + options_.bump_every_ms * kMillisecond;
-    if (options_.bump_by_zap_all != 0) {
-      mmu_->InvalidateAll(shadowmmu::Strategy::kZapAll);
-    } else {
-      mmu_->BumpGeneration();
-      obsolete_left_ = true;
-    }
-    ++statistics_.bumps;
-  }
-  if (obsolete_left_) {
+    Invalidate();
+  } else if (obsolete_left_) {
     obsolete_left_ = mmu_->ReclaimObsolete(kReclaimAtOnce).more;
+    statistics_.CountReclaim(clock_.Nanoseconds() - now);
   }
   if (options_.unplug_every_ms != 0 && now >= next_replug_) {
     next_replug_ = now + options_.unplug_every_ms * kMillisecond;
@@ -132,6 +126,17 @@ absl::Status Vm::Tick() {
     ++statistics_.audits;
   }
   return absl::OkStatus();
+}
+
+void Vm::Invalidate() {
+  const uint64_t began = clock_.Nanoseconds();
+  if (options_.bump_by_zap_all != 0) {
+    mmu_->InvalidateAll(shadowmmu::Strategy::kZapAll);
+  } else {
+    mmu_->BumpGeneration();
+    obsolete_left_ = true;
+  }
+  statistics_.CountBump(clock_.Nanoseconds() - began);
 }
 
 absl::Status Vm::Audit() {

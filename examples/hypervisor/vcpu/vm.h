@@ -56,6 +56,8 @@ class Vm {
  private:
   // Takes the RAM's slot away, and brings it back with what was in it.
   absl::Status ReplugMemory();
+  // Makes every shadow page obsolete.
+  void Invalidate();
   absl::Status Audit();
 
   Vm(std::span<std::byte> memory, Clock& clock, const GuestOptions& options);
