@@ -128,6 +128,14 @@ enum class ExchangeResult : uint8_t {
   kUnavailable,  // the memory cannot be touched now; nothing changed
 };
 
+// The library waits for what should be over soon. The texts are literals.
+struct Stall {
+  const char* waiting = "";    // as "a change of the slots"
+  const char* for_whom = "";   // as "a fault"
+  std::optional<VcpuId> vcpu;  // of whom
+  uint64_t milliseconds = 0;   // so far
+};
+
 // No call may throw.
 class Host {
  public:
@@ -197,6 +205,15 @@ class Host {
 
   // The same for the VM's life. Called once, by Mmu::Create.
   virtual EntryFormat Format() const = 0;
+
+  // ---- Trouble ----
+
+  // For a log. A slot update waits for those who may still use a slot, a fault
+  // inside Resolve above all: one that never ends would be a silent hang.
+  // Called after a second, after two more, four more and so on, from the thread
+  // that waits; a slot update is under way. With more than 16 threads inside at
+  // once it may name another than the one that is stuck.
+  virtual void NoteStall(const Stall& /*stall*/) {}
 };
 
 }  // namespace shadowmmu

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <thread>
 
 #include "src/base/check.h"
@@ -24,6 +25,17 @@ unsigned ThreadNumber() {
 // Waits a little, then longer: sections are short as a rule, but may sleep.
 class Backoff {
  public:
+  using Clock = std::chrono::steady_clock;
+
+  // Since the wait began, each time that this has doubled from one second on.
+  std::optional<uint64_t> StallDue() {
+    if (sleep_ != kLongestSleep) return std::nullopt;
+    const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(
+        Clock::now() - began_);
+    if (waited < next_stall_) return std::nullopt;
+    next_stall_ = next_stall_ * 2 + kFirstStall;
+    return static_cast<uint64_t>(waited.count());
+  }
   void Wait() {
     if (yields_ < kYields) {
       ++yields_;
@@ -37,9 +49,12 @@ class Backoff {
  private:
   static constexpr int kYields = 64;
   static constexpr std::chrono::microseconds kLongestSleep{1000};
+  static constexpr std::chrono::milliseconds kFirstStall{1000};
 
   int yields_ = 0;
   std::chrono::microseconds sleep_{20};
+  const Clock::time_point began_ = Clock::now();
+  std::chrono::milliseconds next_stall_ = kFirstStall;
 };
 
 }  // namespace
@@ -52,12 +67,17 @@ Srcu::~Srcu() {
   }
 }
 
-int Srcu::Enter() { return EnterSelected(selector_.load() & 1); }
+int Srcu::Enter(SrcuReaderName name) {
+  return EnterSelected(selector_.load() & 1, name);
+}
 
-int Srcu::EnterSelected(unsigned selector) {
-  const unsigned stripe = ThreadNumber() % kStripes;
-  stripes_[stripe].inside[selector].fetch_add(1);
-  return static_cast<int>(stripe * 2 + selector);
+int Srcu::EnterSelected(unsigned selector, SrcuReaderName name) {
+  const unsigned number = ThreadNumber() % kStripes;
+  Stripe& stripe = stripes_[number];
+  stripe.inside[selector].fetch_add(1);
+  stripe.what.store(name.what, std::memory_order_relaxed);
+  stripe.vcpu.store(name.vcpu, std::memory_order_relaxed);
+  return static_cast<int>(number * 2 + selector);
 }
 
 void Srcu::Leave(int ticket) {
@@ -68,14 +88,14 @@ void Srcu::Leave(int ticket) {
   SMMU_CHECK_NE(before, 0u) << "leaving a section that was never entered";
 }
 
-void Srcu::Synchronize() {
+void Srcu::Synchronize(StallReport report) {
   MutexLock lock(&update_mutex_);
   for (int round = 0; round < 2; ++round) {
-    WaitForReaders(selector_.fetch_xor(1) & 1);
+    WaitForReaders(selector_.fetch_xor(1) & 1, report);
   }
 }
 
-void Srcu::WaitForReaders(unsigned selector) {
+void Srcu::WaitForReaders(unsigned selector, StallReport report) {
   Backoff backoff;
   for (Stripe& stripe : stripes_) {
     std::atomic<std::uint64_t>& inside = stripe.inside[selector];
@@ -84,6 +104,12 @@ void Srcu::WaitForReaders(unsigned selector) {
     while (inside.load(std::memory_order_relaxed) != 0 ||
            inside.fetch_add(0) != 0) {
       backoff.Wait();
+      if (const std::optional<uint64_t> waited = backoff.StallDue()) {
+        report({.reader = {.what = stripe.what.load(std::memory_order_relaxed),
+                           .vcpu = stripe.vcpu.load(std::memory_order_relaxed)},
+                .readers = inside.load(std::memory_order_relaxed),
+                .milliseconds = *waited});
+      }
     }
   }
 }

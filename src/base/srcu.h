@@ -38,6 +38,11 @@
 // thread keeps to one stripe. 1 to 3 hold for every stripe by itself, because a
 // reader leaves the stripe that it entered.
 //
+// A reader that does not leave is a bug of its own (of a Host call that never
+// returns, say), and would be a silent hang: Synchronize reports it, by the
+// name that it entered with, after a second, after two more, four more, and so
+// on.
+//
 // Locking: Enter and Leave take no lock, may be called under any, and nest.
 // Synchronize takes a lock of rank kSrcu, so the caller may hold kSlotsUpdate
 // and nothing above it; and it must not be inside a section of this Srcu, since
@@ -52,13 +57,32 @@
 
 #include "absl/base/attributes.h"
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "src/base/lock_rank.h"
 #include "src/base/mutex.h"
 
 namespace shadowmmu {
 
+// Who is inside, for a report.
+struct SrcuReaderName {
+  static constexpr uint32_t kNoVcpu = ~uint32_t{0};
+  const char* what = "a reader";  // a literal
+  uint32_t vcpu = kNoVcpu;
+};
+
+// A wait for readers that takes long.
+struct SrcuStall {
+  // The one that was the last to enter in the stripe that is waited for. Where
+  // more than kStripes threads read, it may be another one of the same stripe.
+  SrcuReaderName reader;
+  uint64_t readers = 0;  // inside that stripe
+  uint64_t milliseconds = 0;
+};
+
 class Srcu {
  public:
+  using StallReport = absl::FunctionRef<void(const SrcuStall&)>;
+
   Srcu() = default;
   // No reader may be inside.
   ~Srcu();
@@ -66,13 +90,15 @@ class Srcu {
   Srcu& operator=(const Srcu&) = delete;
 
   // Begins a section and returns the ticket that Leave needs. Never waits.
-  ABSL_MUST_USE_RESULT int Enter();
+  ABSL_MUST_USE_RESULT int Enter(SrcuReaderName name = {});
 
   // Ends the section that returned `ticket`; another thread may do it.
   void Leave(int ticket);
 
   // Waits until every section that was open when the call began has ended.
-  void Synchronize() ABSL_LOCKS_EXCLUDED(update_mutex_);
+  // `report` is called while it waits, if that takes long.
+  void Synchronize(StallReport report = [](const SrcuStall&) {})
+      ABSL_LOCKS_EXCLUDED(update_mutex_);
 
  private:
   static constexpr int kStripes = 16;
@@ -81,15 +107,19 @@ class Srcu {
   // one.
   struct alignas(64) Stripe {
     std::array<std::atomic<std::uint64_t>, 2> inside{};
+    // Of the last that entered. Not one value: they may be of two threads.
+    std::atomic<const char*> what{""};
+    std::atomic<uint32_t> vcpu{SrcuReaderName::kNoVcpu};
   };
+  static_assert(sizeof(Stripe) == 64);
 
   friend class SrcuTestPeer;
 
   // Enters the counter `selector`, which the caller read some time ago.
-  int EnterSelected(unsigned selector);
+  int EnterSelected(unsigned selector, SrcuReaderName name = {});
 
   // Waits until each stripe's counter `selector` was seen at zero.
-  void WaitForReaders(unsigned selector)
+  void WaitForReaders(unsigned selector, StallReport report)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(update_mutex_);
 
   std::array<Stripe, kStripes> stripes_;
@@ -103,7 +133,8 @@ class Srcu {
 // Is inside an Srcu for a scope.
 class SrcuReader {
  public:
-  explicit SrcuReader(Srcu* srcu) : srcu_(srcu), ticket_(srcu->Enter()) {}
+  explicit SrcuReader(Srcu* srcu, SrcuReaderName name = {})
+      : srcu_(srcu), ticket_(srcu->Enter(name)) {}
   ~SrcuReader() { srcu_->Leave(ticket_); }
   SrcuReader(const SrcuReader&) = delete;
   SrcuReader& operator=(const SrcuReader&) = delete;

@@ -19,6 +19,7 @@
 #include <memory>
 
 #include "absl/base/thread_annotations.h"
+#include "shadowmmu/host.h"
 #include "src/base/mutex.h"
 #include "src/base/srcu.h"
 #include "src/memslot/slot_table.h"
@@ -27,7 +28,8 @@ namespace shadowmmu {
 
 class SlotRegistry {
  public:
-  SlotRegistry();
+  // `host` is told of readers that do not end; it outlives this.
+  explicit SlotRegistry(Host* host);
   ~SlotRegistry();
   SlotRegistry(const SlotRegistry&) = delete;
   SlotRegistry& operator=(const SlotRegistry&) = delete;
@@ -52,6 +54,7 @@ class SlotRegistry {
   }
 
  private:
+  Host& host_;
   mutable Srcu srcu_;
   mutable Mutex update_lock_{LockRank::kSlotsUpdate};
   std::atomic<const SlotTable*> current_;
@@ -61,8 +64,8 @@ class SlotRegistry {
 // A section in which the current table, and its slots, stay.
 class SlotReader {
  public:
-  explicit SlotReader(const SlotRegistry& registry)
-      : reader_(&registry.srcu()), table_(registry.Current()) {}
+  explicit SlotReader(const SlotRegistry& registry, SrcuReaderName name = {})
+      : reader_(&registry.srcu(), name), table_(registry.Current()) {}
   const SlotTable& table() const { return table_; }
 
  private:

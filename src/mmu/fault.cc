@@ -57,7 +57,7 @@ class Attempt {
         vcpu_(vcpu),
         gva_(gva),
         access_(access),
-        reader_(vm.slots),
+        reader_(vm.slots, {.what = "a fault", .vcpu = ToInt(vcpu.id)}),
         slots_(reader_.table()) {}
 
   std::optional<FaultOutcome> Run();
@@ -230,7 +230,8 @@ FaultOutcome HandleFault(Vm& vm, VcpuState& vcpu, Gva gva,
 
 Translation TranslateGva(Vm& vm, VcpuState& vcpu, Gva gva,
                          const Access& access) {
-  const SlotReader reader(vm.slots);
+  const SlotReader reader(vm.slots,
+                          {.what = "a translation", .vcpu = ToInt(vcpu.id)});
   GuestWalk walk;
   const Gva linear = vcpu.paging.Linear(gva);
   if (auto bad = Walk(vm, vcpu, reader.table(), linear, access, &walk)) {

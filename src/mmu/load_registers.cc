@@ -30,7 +30,7 @@ TouchResult ReadPdptes(Vm& vm, Hva hva, Pdptes* pdptes) {
 // The PDPTEs that `cr3` names, as memory has them now.
 absl::StatusOr<Pdptes> FetchPdptes(Vm& vm, AddressSpace space, uint64_t cr3) {
   const Gpa gpa = AddressOfPdptes(cr3);
-  const SlotReader reader(vm.slots);
+  const SlotReader reader(vm.slots, {.what = "a load of PDPTEs"});
   const Memslot* slot = reader.table().Find(space, ToGfn(gpa));
   if (slot == nullptr) {
     if (vm.config.absent_tables == AbsentTables::kReadAsOnes) {

@@ -23,6 +23,7 @@ Vm::Vm(const MmuConfig& c, const EntryFormat& f)
       host(*c.host),
       entry_format(f),
       format(f),
+      slots(&host),
       memory(host),
       arena(host, c.table_capacity, format),
       lists(host, c.table_capacity, MaxDescriptors(c.table_capacity)),

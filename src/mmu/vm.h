@@ -87,7 +87,7 @@ struct Vm {
 class ABSL_SCOPED_LOCKABLE VmLock {
  public:
   explicit VmLock(Vm& vm) ABSL_EXCLUSIVE_LOCK_FUNCTION(vm.lock)
-      : vm_(vm), ticket_(vm.slots.srcu().Enter()) {
+      : vm_(vm), ticket_(vm.slots.srcu().Enter(kName)) {
     vm_.lock.Lock();
   }
   ~VmLock() ABSL_UNLOCK_FUNCTION() {
@@ -104,11 +104,13 @@ class ABSL_SCOPED_LOCKABLE VmLock {
     vm_.lock.Unlock();
     vm_.slots.srcu().Leave(ticket_);
     between();
-    ticket_ = vm_.slots.srcu().Enter();
+    ticket_ = vm_.slots.srcu().Enter(kName);
     vm_.lock.Lock();
   }
 
  private:
+  static constexpr SrcuReaderName kName = {.what = "the MMU lock"};
+
   Vm& vm_;
   int ticket_;
 };

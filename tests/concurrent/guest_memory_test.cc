@@ -54,7 +54,8 @@ TEST(GuestMemoryThreads, BlockingWaitsForASectionThatMayTouchTheRange) {
 }
 
 TEST(SlotRegistryThreads, PublishingWaitsForAReaderOfTheOldTable) {
-  SlotRegistry registry;
+  DefaultHost host;
+  SlotRegistry registry(&host);
   auto reader = std::make_unique<SlotReader>(registry);
   const uint64_t generation = reader->table().generation();
   EXPECT_TRUE(Waits(

@@ -321,6 +321,10 @@ void TestHost::SetAllocateHook(std::function<void()> hook) {
   allocate_hook_ = std::move(hook);
 }
 
+void TestHost::SetStallHook(std::function<void(const Stall&)> hook) {
+  stall_hook_ = std::move(hook);
+}
+
 void TestHost::SetFormat(const EntryFormat& format) {
   const std::lock_guard lock(mutex_);
   format_ = format;

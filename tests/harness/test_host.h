@@ -144,6 +144,8 @@ class TestHost : public Host, public PhysicalMemory {
   void SetReadHook(std::function<void(Hva)> hook);
   // The same for AllocateZeroed, before it allocates.
   void SetAllocateHook(std::function<void()> hook);
+  // Called by NoteStall.
+  void SetStallHook(std::function<void(const Stall&)> hook);
   // What Format() answers; before the Mmu is made.
   void SetFormat(const EntryFormat& format);
 
@@ -174,6 +176,9 @@ class TestHost : public Host, public PhysicalMemory {
   }
   absl::StatusOr<HostPage> Resolve(Hva hva, AccessType type) override;
   std::optional<HostPage> TryResolve(Hva hva) override;
+  void NoteStall(const Stall& stall) override {
+    if (stall_hook_) stall_hook_(stall);
+  }
   bool TryRead(Hva hva, std::span<std::byte> out) override;
   bool TryWrite(Hva hva, std::span<const std::byte> bytes) override;
   ExchangeResult TryCompareExchange(Hva hva, unsigned size, uint64_t* expected,
@@ -204,6 +209,7 @@ class TestHost : public Host, public PhysicalMemory {
   std::function<void(Hva, AccessType)> resolve_hook_;
   std::function<void(Hva)> read_hook_;
   std::function<void()> allocate_hook_;
+  std::function<void(const Stall&)> stall_hook_;
 
   LibraryMemory library_memory_;
 

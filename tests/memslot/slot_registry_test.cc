@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "shadowmmu/default_host.h"
 #include "tests/memslot/make_slot.h"
 
 namespace shadowmmu::testing {
@@ -33,12 +34,14 @@ void Remove(SlotRegistry& registry, uint32_t id) {
 }
 
 TEST(SlotRegistryTest, BeginsWithAnEmptyTable) {
-  const SlotRegistry registry;
+  DefaultHost host;
+  const SlotRegistry registry(&host);
   EXPECT_EQ(SlotReader(registry).table().size(), 0u);
 }
 
 TEST(SlotRegistryTest, ReadersSeeWhatWasPublishedLast) {
-  SlotRegistry registry;
+  DefaultHost host;
+  SlotRegistry registry(&host);
   Add(registry, MakeSlot(Spec(1, 0, 8, 0x1000)));
   EXPECT_EQ(SlotReader(registry).table().size(), 1u);
   Publish(registry, std::make_unique<const SlotTable>());
@@ -46,7 +49,8 @@ TEST(SlotRegistryTest, ReadersSeeWhatWasPublishedLast) {
 }
 
 TEST(SlotRegistryTest, ATableThatIsReplacedIsFreedWithItsSlots) {
-  SlotRegistry registry;
+  DefaultHost host;
+  SlotRegistry registry(&host);
   auto slot = MakeSlot(Spec(1, 0, 8, 0x1000));
   const std::weak_ptr<const Memslot> watch = slot;
   Add(registry, std::move(slot));
@@ -57,8 +61,9 @@ TEST(SlotRegistryTest, ATableThatIsReplacedIsFreedWithItsSlots) {
 
 TEST(SlotRegistryTest, TheLastTableDiesWithTheRegistry) {
   std::weak_ptr<const Memslot> watch;
+  DefaultHost host;
   {
-    SlotRegistry registry;
+    SlotRegistry registry(&host);
     auto slot = MakeSlot(Spec(1, 0, 8, 0x1000));
     watch = slot;
     Add(registry, std::move(slot));
@@ -67,7 +72,8 @@ TEST(SlotRegistryTest, TheLastTableDiesWithTheRegistry) {
 }
 
 TEST(SlotRegistryTest, PublishingWaitsForTheReadersOfTheOldTable) {
-  SlotRegistry registry;
+  DefaultHost host;
+  SlotRegistry registry(&host);
   auto slot = MakeSlot(Spec(1, 0, 8, 0x1000));
   const std::weak_ptr<const Memslot> watch = slot;
   Add(registry, std::move(slot));
@@ -94,7 +100,8 @@ TEST(SlotRegistryTest, PublishingWaitsForTheReadersOfTheOldTable) {
 }
 
 TEST(SlotRegistryTest, SectionsNestAndEachKeepsItsTable) {
-  SlotRegistry registry;
+  DefaultHost host;
+  SlotRegistry registry(&host);
   Add(registry, MakeSlot(Spec(1, 0, 8, 0x1000)));
   std::thread updater;
   {
@@ -109,7 +116,8 @@ TEST(SlotRegistryTest, SectionsNestAndEachKeepsItsTable) {
 }
 
 TEST(SlotRegistryTest, SerialsNeverRepeat) {
-  SlotRegistry registry;
+  DefaultHost host;
+  SlotRegistry registry(&host);
   std::set<uint64_t> serials;
   MutexLock update(&registry.update_lock());
   for (int i = 0; i < 1000; ++i) {
@@ -118,7 +126,8 @@ TEST(SlotRegistryTest, SerialsNeverRepeat) {
 }
 
 TEST(SlotRegistryTest, ReadersNeverFindAFreedOrHalfMadeTable) {
-  SlotRegistry registry;
+  DefaultHost host;
+  SlotRegistry registry(&host);
   Add(registry, MakeSlot(Spec(0, 0, 8, 0x1000)));
   std::atomic<bool> stop{false};
   std::vector<std::thread> readers;
