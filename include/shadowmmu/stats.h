@@ -4,6 +4,7 @@
 #ifndef SHADOWMMU_STATS_H_
 #define SHADOWMMU_STATS_H_
 
+#include <array>
 #include <cstdint>
 #include <iosfwd>
 
@@ -48,9 +49,16 @@ struct Stats {
   uint64_t tlb_flushes = 0;      // calls of Host::FlushTlb for several vCPUs
   uint64_t guest_writes = 0;     // GuestWrite and GuestCompareExchange stores
   uint64_t guest_table_writes = 0;  // of these, into a shadowed guest table
+
+  // With MmuConfig::time_lock_holds: how often the MMU lock was held for 2^i ns
+  // or longer, and less than 2^(i+1); the first also less, the last also
+  // longer.
+  std::array<uint64_t, 32> lock_holds = {};
+  uint64_t longest_lock_hold_ns = 0;
 };
 
-// One "name value" line each.
+// One "name value" line each; of lock_holds those that are not 0, as
+// "lock_holds_from_1024_ns 17".
 std::ostream& operator<<(std::ostream& os, const Stats& stats);
 
 }  // namespace shadowmmu

@@ -35,6 +35,7 @@
 
 #include "absl/base/optimization.h"
 #include "absl/base/thread_annotations.h"
+#include "src/base/hold_times.h"
 #include "src/base/lock_rank.h"
 
 namespace shadowmmu {
@@ -75,11 +76,13 @@ class ABSL_LOCKABLE Mutex {
     order_.WillWait();
     if (ABSL_PREDICT_FALSE(!mutex_.try_lock())) LockSlow();
     order_.Acquired(LockMode::kExclusive);
+    if (ABSL_PREDICT_FALSE(times_ != nullptr)) times_->Begin();
   }
 
   bool TryLock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true);
 
   void Unlock() ABSL_UNLOCK_FUNCTION() {
+    if (ABSL_PREDICT_FALSE(times_ != nullptr)) times_->End();
     order_.Released();
     mutex_.unlock();
   }
@@ -91,11 +94,16 @@ class ABSL_LOCKABLE Mutex {
   // Whether another thread waits for this lock now. Usable without holding it.
   bool Contended() const { return waiters_.any(); }
 
+  // From now on `times`, which outlives this, learns of each hold. Before any
+  // other thread has the lock.
+  void Measure(HoldTimes* times) { times_ = times; }
+
  private:
   void LockSlow();
 
   std::mutex mutex_;
   WaiterCount waiters_;
+  HoldTimes* times_ = nullptr;
   [[no_unique_address]] LockOrder order_;
 };
 

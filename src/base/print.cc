@@ -1,5 +1,7 @@
 // How the public types print.
 
+#include <cstddef>
+#include <cstdint>
 #include <ostream>
 
 #include "shadowmmu/access.h"
@@ -94,30 +96,35 @@ std::ostream& operator<<(std::ostream& os, const FaultOutcome& outcome) {
 }
 
 std::ostream& operator<<(std::ostream& os, const Stats& stats) {
-  return os << "shadow_pages " << stats.shadow_pages << "\nobsolete_pages "
-            << stats.obsolete_pages << "\nunsync_pages " << stats.unsync_pages
-            << "\nleaf_sptes " << stats.leaf_sptes << "\npte_list_descs "
-            << stats.pte_list_descs << "\nrmap_chunks " << stats.rmap_chunks
-            << "\nslots " << stats.slots << "\nvcpus " << stats.vcpus
-            << "\npage_limit " << stats.page_limit << "\ntable_bytes "
-            << stats.table_bytes << "\nmetadata_bytes " << stats.metadata_bytes
-            << "\nfaults " << stats.faults << "\nfault_retries "
-            << stats.fault_retries << "\nguest_faults " << stats.guest_faults
-            << "\nemulations " << stats.emulations << "\nroot_switches "
-            << stats.root_switches << "\nroot_cache_hits "
-            << stats.root_cache_hits << "\nsptes_prefetched "
-            << stats.sptes_prefetched << "\nunsyncs " << stats.unsyncs
-            << "\nsyncs " << stats.syncs << "\nsptes_set " << stats.sptes_set
-            << "\npages_created " << stats.pages_created << "\npages_zapped "
-            << stats.pages_zapped << "\npages_evicted " << stats.pages_evicted
-            << "\npages_flooded " << stats.pages_flooded << "\npages_unlinked "
-            << stats.pages_unlinked << "\nlinks_inherited "
-            << stats.links_inherited << "\nsptes_zapped " << stats.sptes_zapped
-            << "\ngeneration_bumps " << stats.generation_bumps
-            << "\nreclaim_batches " << stats.reclaim_batches << "\nlock_breaks "
-            << stats.lock_breaks << "\ntlb_flushes " << stats.tlb_flushes
-            << "\nguest_writes " << stats.guest_writes
-            << "\nguest_table_writes " << stats.guest_table_writes << "\n";
+  os << "shadow_pages " << stats.shadow_pages << "\nobsolete_pages "
+     << stats.obsolete_pages << "\nunsync_pages " << stats.unsync_pages
+     << "\nleaf_sptes " << stats.leaf_sptes << "\npte_list_descs "
+     << stats.pte_list_descs << "\nrmap_chunks " << stats.rmap_chunks
+     << "\nslots " << stats.slots << "\nvcpus " << stats.vcpus
+     << "\npage_limit " << stats.page_limit << "\ntable_bytes "
+     << stats.table_bytes << "\nmetadata_bytes " << stats.metadata_bytes
+     << "\nfaults " << stats.faults << "\nfault_retries " << stats.fault_retries
+     << "\nguest_faults " << stats.guest_faults << "\nemulations "
+     << stats.emulations << "\nroot_switches " << stats.root_switches
+     << "\nroot_cache_hits " << stats.root_cache_hits << "\nsptes_prefetched "
+     << stats.sptes_prefetched << "\nunsyncs " << stats.unsyncs << "\nsyncs "
+     << stats.syncs << "\nsptes_set " << stats.sptes_set << "\npages_created "
+     << stats.pages_created << "\npages_zapped " << stats.pages_zapped
+     << "\npages_evicted " << stats.pages_evicted << "\npages_flooded "
+     << stats.pages_flooded << "\npages_unlinked " << stats.pages_unlinked
+     << "\nlinks_inherited " << stats.links_inherited << "\nsptes_zapped "
+     << stats.sptes_zapped << "\ngeneration_bumps " << stats.generation_bumps
+     << "\nreclaim_batches " << stats.reclaim_batches << "\nlock_breaks "
+     << stats.lock_breaks << "\ntlb_flushes " << stats.tlb_flushes
+     << "\nguest_writes " << stats.guest_writes << "\nguest_table_writes "
+     << stats.guest_table_writes << "\nlongest_lock_hold_ns "
+     << stats.longest_lock_hold_ns << "\n";
+  for (size_t i = 0; i < stats.lock_holds.size(); ++i) {
+    if (stats.lock_holds[i] == 0) continue;
+    os << "lock_holds_from_" << (uint64_t{1} << i) << "_ns "
+       << stats.lock_holds[i] << "\n";
+  }
+  return os;
 }
 
 }  // namespace shadowmmu

@@ -250,6 +250,8 @@ FaultOutcome Mmu::GuestRead(AddressSpace space, Gpa gpa,
 Stats Mmu::GetStats() const {
   const VmLock held(*vm_);
   Stats stats = vm_->counters;
+  stats.lock_holds = vm_->lock_times.holds();
+  stats.longest_lock_hold_ns = vm_->lock_times.longest_ns();
   stats.shadow_pages = vm_->pages.active() + vm_->pinned_pages;
   stats.page_limit = vm_->arena.limit();
   for (TableIndex table = vm_->pages.oldest();

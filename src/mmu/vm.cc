@@ -34,6 +34,7 @@ Vm::~Vm() {
 }
 
 absl::Status Vm::Init() {
+  if (config.time_lock_holds) lock.Measure(&lock_times);
   if (absl::Status got = arena.Init(); !got.ok()) return got;
   if (config.page_limit != 0) arena.SetLimit(config.page_limit);
   if (!lists.Init() || !pages.Init()) {

@@ -56,6 +56,7 @@ struct Vm {
 
   // ---- Under the MMU lock ----
   mutable Mutex lock{LockRank::kVm};
+  HoldTimes lock_times ABSL_GUARDED_BY(lock);
   Generations generations ABSL_GUARDED_BY(lock);
   TableArena arena ABSL_GUARDED_BY(lock);
   PteLists lists ABSL_GUARDED_BY(lock);

@@ -43,7 +43,8 @@ SmallVm::SmallVm(Options options)
                           .unsync = options.unsync,
                           .write_flooding = options.write_flooding,
                           .prefetch = options.prefetch,
-                          .absent_tables = options.absent_tables});
+                          .absent_tables = options.absent_tables,
+                          .time_lock_holds = options.time_lock_holds});
   SMMU_CHECK(mmu.ok()) << mmu.status().ToString();
   mmu_ = *std::move(mmu);
   tracked_ = std::make_unique<TrackedStore>(mmu_.get());

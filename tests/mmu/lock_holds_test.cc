@@ -1,0 +1,53 @@
+// Stats of how long the MMU lock is held: told only if asked for, and of every
+// hold.
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <numeric>
+#include <sstream>
+#include <string>
+
+#include "tests/harness/small_vm.h"
+
+namespace shadowmmu::testing {
+namespace {
+
+uint64_t Holds(const Stats& stats) {
+  return std::accumulate(stats.lock_holds.begin(), stats.lock_holds.end(),
+                         uint64_t{0});
+}
+
+// So many faults, each of which takes the lock at least once.
+void Fault(SmallVm& vm, uint64_t faults) {
+  vm.AddSlot({.id = SlotId{0}, .base = Gfn(0), .pages = 64});
+  GuestVcpu& cpu = vm.AddVcpu();
+  for (uint64_t i = 0; i < faults; ++i) {
+    ASSERT_TRUE(cpu.Touch(Gva(i << kPageShift), Write()).hit());
+  }
+}
+
+TEST(LockHolds, AreToldOfWhenAskedFor) {
+  SmallVm vm(SmallVm::Options{.time_lock_holds = true});
+  Fault(vm, 20);
+  const Stats stats = vm.mmu().GetStats();
+  EXPECT_GE(Holds(stats), 20u);
+  EXPECT_GT(stats.longest_lock_hold_ns, 0u);
+  const uint64_t before = Holds(stats);
+  vm.mmu().InvalidateAll();
+  EXPECT_GT(Holds(vm.mmu().GetStats()), before);
+  std::ostringstream text;
+  text << stats;
+  EXPECT_NE(text.str().find("\nlock_holds_from_"), std::string::npos);
+}
+
+TEST(LockHolds, AreNotMeasuredOtherwise) {
+  SmallVm vm;
+  Fault(vm, 20);
+  const Stats stats = vm.mmu().GetStats();
+  EXPECT_EQ(Holds(stats), 0u);
+  EXPECT_EQ(stats.longest_lock_hold_ns, 0u);
+}
+
+}  // namespace
+}  // namespace shadowmmu::testing
