@@ -32,6 +32,8 @@ std::string NameOf(size_t code) {
       return "msr";
     case ExitCode::kTaskSwitch:
       return "task_switch";
+    case ExitCode::kWbinvd:
+      return "wbinvd";
     case ExitCode::kShutdown:
       return "shutdown";
     default:
