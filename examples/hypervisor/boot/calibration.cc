@@ -1,5 +1,7 @@
 #include "boot/calibration.h"
 
+#include <algorithm>
+
 #include "boot/cpu.h"
 #include "boot/exit.h"
 #include "boot/local_apic.h"
@@ -48,9 +50,7 @@ void WaitForPit(uint16_t from, uint16_t counts) {
   ExitBecause("the PIT does not count");
 }
 
-}  // namespace
-
-Calibration Calibrate() {
+Calibration Measure() {
   constexpr uint16_t kCounts = kPitHertz / 100;
   ApicWrite(ApicRegister::kTimer, kMasked);
   ApicWrite(ApicRegister::kTimerDivide, kDivideByOne);
@@ -61,10 +61,35 @@ Calibration Calibrate() {
   const Sample end = TakeSample();
   ApicWrite(ApicRegister::kTimerInitialCount, 0);
 
-  const uint64_t pit = static_cast<uint16_t>(begin.pit - end.pit);
+  // No count at all is one that wrapped, too: what does not agree is not used.
+  const uint64_t pit =
+      std::max<uint16_t>(static_cast<uint16_t>(begin.pit - end.pit), 1);
   return {
       .tsc_hertz = (end.tsc - begin.tsc) * kPitHertz / pit,
       .apic_timer_hertz = uint64_t{begin.apic - end.apic} * kPitHertz / pit};
+}
+
+bool Agree(uint64_t a, uint64_t b) {
+  constexpr unsigned kTolerance = 128;
+  return (a > b ? a - b : b - a) <= b / kTolerance;
+}
+
+}  // namespace
+
+// The PIT wraps after 55 ms. On a busy host this CPU may lose the processor for
+// longer, and then finds a clock much too fast.
+Calibration Calibrate() {
+  constexpr unsigned kTries = 100;
+  Calibration last = Measure();
+  for (unsigned i = 0; i < kTries; ++i) {
+    const Calibration next = Measure();
+    if (Agree(last.tsc_hertz, next.tsc_hertz) &&
+        Agree(last.apic_timer_hertz, next.apic_timer_hertz)) {
+      return next;
+    }
+    last = next;
+  }
+  ExitBecause("no two measurements of the clocks agree");
 }
 
 }  // namespace hypervisor

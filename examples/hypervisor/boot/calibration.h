@@ -1,5 +1,6 @@
 // How fast this CPU's time-stamp counter and its local APIC's timer count,
-// measured against the PIT for about 10 ms.
+// measured against the PIT, for about 10 ms at a time, until two measurements
+// agree.
 //
 // Thread safety: used once, at boot, with interrupts off.
 

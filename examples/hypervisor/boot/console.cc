@@ -16,7 +16,10 @@ constexpr uint8_t kDivisorAccess = 0x80;
 constexpr uint8_t kEightBitsNoParity = 0x03;
 constexpr uint8_t kFifosOnAndCleared = 0x07;
 constexpr uint8_t kDtrRts = 0x03;
+constexpr uint8_t kDataReady = 0x01;
 constexpr uint8_t kTransmitterEmpty = 0x20;
+// What the bus gives where no port is.
+constexpr uint8_t kAbsent = 0xff;
 
 // Bounded, so that a machine without the port goes on without it: one that is
 // there sends a byte in 87 us.
@@ -60,6 +63,12 @@ void ConsoleWriteDecimal(uint64_t value) {
     value /= 10;
   } while (value != 0);
   while (count != 0) WriteByte(digits[--count]);
+}
+
+std::optional<char> ConsoleRead() {
+  const uint8_t status = PortIn8(kLineStatus);
+  if (status == kAbsent || (status & kDataReady) == 0) return std::nullopt;
+  return static_cast<char>(PortIn8(kPort));
 }
 
 }  // namespace hypervisor

@@ -1,7 +1,7 @@
-// The host's serial port, COM1 at 0x3f8 (datasheet of the 16550D), written by
-// polling: what the hypervisor says, and through the shim what stdout and
-// stderr say. Works from the first instruction of C++ on, in interrupt handlers
-// too.
+// The host's serial port, COM1 at 0x3f8 (datasheet of the 16550D), written and
+// read by polling: what the hypervisor says, and through the shim what stdout
+// and stderr say. Works from the first instruction of C++ on, in interrupt
+// handlers too.
 //
 // Thread safety: one CPU; text from an interrupt handler may come in between.
 
@@ -9,6 +9,7 @@
 #define HYPERVISOR_BOOT_CONSOLE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace hypervisor {
@@ -21,6 +22,9 @@ void ConsoleWrite(std::string_view text);
 // Writes "0x" and 16 hexadecimal digits.
 void ConsoleWriteHex(uint64_t value);
 void ConsoleWriteDecimal(uint64_t value);
+
+// The next byte that has arrived.
+std::optional<char> ConsoleRead();
 
 }  // namespace hypervisor
 

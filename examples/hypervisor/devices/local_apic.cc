@@ -1,6 +1,7 @@
 #include "devices/local_apic.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hypervisor {
 namespace {
@@ -47,6 +48,8 @@ constexpr uint32_t kLvtWritable[] = {0x000300ff, 0x000107ff, 0x000107ff,
 constexpr uint32_t kCommandWritable = 0x000ccfff;
 constexpr uint32_t kLogicalMode = 1u << 11;
 constexpr unsigned kShorthandShift = 18;
+constexpr unsigned kLowestPriorityMode = 1;
+constexpr unsigned kNmiMode = 4;
 
 // ESR.
 constexpr uint32_t kSendIllegalVector = 1u << 5;
@@ -88,6 +91,7 @@ void LocalApic::Reset() {
   lvt_.fill(kMasked);
   request_ = VectorSet();
   in_service_ = VectorSet();
+  nmi_ = false;
   timer_initial_ = 0;
   timer_divide_ = 0;
   timer_next_.reset();
@@ -240,7 +244,12 @@ void LocalApic::EndOfInterrupt() {
 
 void LocalApic::SendCommand() {
   const unsigned mode = (command_low_ >> 8) & 7;
-  if (mode > 1) return;  // neither fixed nor lowest priority
+  if (mode == kNmiMode) {
+    // The vector does not count, nor whether software has enabled the APIC.
+    nmi_ = nmi_ || CommandIsForMe();
+    return;
+  }
+  if (mode > kLowestPriorityMode) return;
   const uint8_t vector = static_cast<uint8_t>(command_low_);
   if (vector < kFirstVector) {
     Error(kSendIllegalVector);
@@ -301,6 +310,8 @@ uint8_t LocalApic::Acknowledge() {
   in_service_.Add(vector);
   return vector;
 }
+
+bool LocalApic::TakeNmi() { return std::exchange(nmi_, false); }
 
 uint8_t LocalApic::TaskPriorityClass() const { return task_priority_ >> 4; }
 

@@ -4,7 +4,7 @@
 // bits wide, 16 bytes apart, from 0xfee00000. What is there: ID, version, TPR,
 // PPR, EOI, LDR, DFR, SVR, ISR/TMR/IRR, ESR, ICR, the local vector table, and
 // the timer on a bus of 1 GHz. Interprocessor interrupts reach this CPU only;
-// those for others, and NMI, SMI, INIT and start-up ones, vanish.
+// those for others, and SMI, INIT and start-up ones, vanish.
 //
 // The PIC's output is wired to LINT0, and PassesExtInt() says whether it gets
 // through to the CPU: while the APIC is disabled, or by LVT LINT0 as ExtINT. A
@@ -56,6 +56,9 @@ class LocalApic : public MmioDevice, public InterruptSource {
 
   bool Pending() override;
   uint8_t Acknowledge() override;
+
+  // Whether an NMI has arrived since the last call: as many as did are one.
+  bool TakeNmi();
 
   // The PIC's interrupts reach the CPU.
   bool PassesExtInt() const;
@@ -121,6 +124,7 @@ class LocalApic : public MmioDevice, public InterruptSource {
   std::array<uint32_t, kLvts> lvt_ = {};
   VectorSet request_;
   VectorSet in_service_;
+  bool nmi_ = false;
 
   uint32_t timer_initial_ = 0;
   uint32_t timer_divide_ = 0;

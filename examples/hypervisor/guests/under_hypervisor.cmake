@@ -18,6 +18,12 @@ foreach(guest IN LISTS guests)
     LABELS hypervisor TIMEOUT 440 ENVIRONMENT ${hypervisor_elf})
 endforeach()
 
+add_test(NAME hypervisor/guest/echo
+  COMMAND ${CMAKE_CURRENT_LIST_DIR}/typed ${run}
+    ${CMAKE_CURRENT_BINARY_DIR}/guests/echo.elf --timeout 60)
+set_tests_properties(hypervisor/guest/echo PROPERTIES
+  LABELS hypervisor TIMEOUT 120 ENVIRONMENT ${hypervisor_elf})
+
 set(boot ${CMAKE_CURRENT_LIST_DIR}/linux/boot
   ${CMAKE_CURRENT_BINARY_DIR}/guests/linux ${run} --timeout 560)
 add_test(NAME hypervisor/linux/qemu64 COMMAND ${boot} --cpu qemu64)

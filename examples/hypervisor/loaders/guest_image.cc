@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "loaders/bios_data.h"
 #include "loaders/bundle.h"
 #include "loaders/bzimage.h"
 #include "loaders/multiboot.h"
@@ -11,6 +12,9 @@ namespace hypervisor {
 
 absl::StatusOr<CpuState> LoadGuest(const Bundle& bundle,
                                    const GuestMemoryView& memory) {
+  if (absl::Status written = WriteBiosData(memory); !written.ok()) {
+    return written;
+  }
   GuestImage image{.file = bundle.image,
                    .initrd = bundle.initrd,
                    .cmdline = std::string(bundle.cmdline)};

@@ -17,7 +17,7 @@ struct NumberOption {
   absl::string_view name;
   uint32_t GuestOptions::*member;
 };
-constexpr std::array<NumberOption, 10> kNumbers = {{
+constexpr std::array<NumberOption, 11> kNumbers = {{
     {"memory_mib", &GuestOptions::memory_mib},
     {"bump_every_ms", &GuestOptions::bump_every_ms},
     {"unplug_every_ms", &GuestOptions::unplug_every_ms},
@@ -28,6 +28,7 @@ constexpr std::array<NumberOption, 10> kNumbers = {{
     {"previous_roots", &GuestOptions::previous_roots},
     {"prefetch", &GuestOptions::prefetch},
     {"large_pages", &GuestOptions::large_pages},
+    {"serial_input", &GuestOptions::serial_input},
 }};
 
 bool IsCpuFlag(absl::string_view value) {

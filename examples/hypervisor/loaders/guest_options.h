@@ -13,6 +13,7 @@
 //   prefetch 0          MmuConfig::prefetch
 //   large_pages 0       0: without large pages
 //   timeout_s 60        then the guest is stopped; 0: never
+//   serial_input 1      1: the guest's serial port reads what COM1 receives
 //   statistics com2     statistics go to COM2 at exit; none: nowhere
 //
 // Every line may be missing; a line that is not one of these is an error.
@@ -53,6 +54,7 @@ struct GuestOptions {
   uint32_t previous_roots = 3;
   uint32_t prefetch = 16;
   uint32_t large_pages = 1;
+  uint32_t serial_input = 0;
   Statistics statistics = Statistics::kNone;
 
   // InvalidArgument, with the line's number, if a line is none.

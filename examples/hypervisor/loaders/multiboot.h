@@ -3,7 +3,7 @@
 //
 //  1. The image goes where it says. Its module, if there is one, follows it on
 //     the next free page; the information (3.3), with the command line and the
-//     memory map, lies at the top of low RAM, or after the module where the
+//     memory map, lies in the middle of low RAM, or after the module where the
 //     image has that.
 //  2. Everything is in RAM, and nothing overlaps the image.
 //

@@ -15,8 +15,9 @@ using shadowmmu::Gpa;
 namespace {
 
 constexpr absl::string_view kLoaderName = "shadowmmu";
-// Where PCs have the extended BIOS data area: information ends below.
-constexpr GpaRange kLowInfo = {Gpa(0), 0x9f000};
+// Not at either end of low RAM: kernels put code for real mode there, some
+// (Xen) before they have read the information.
+constexpr GpaRange kLowInfo = {Gpa(0x40000), 0x40000};
 
 // All that lies behind the information structure, in one piece.
 struct InfoBlock {
@@ -87,7 +88,7 @@ absl::StatusOr<Gpa> WriteMultibootInfo(const GuestImage& image, Gpa end,
     status.Update(memory.Write(module->begin, *image.initrd));
   }
   const uint64_t bytes = sizeof(InfoBlock) + image.cmdline.size() + 1;
-  auto place = placement->TakeHighest(bytes, kLowInfo);
+  auto place = placement->TakeLowest(bytes, kLowInfo);
   if (!place.has_value()) place = placement->TakeLowest(bytes, rest);
   if (!place.has_value()) {
     return absl::OutOfRangeError(

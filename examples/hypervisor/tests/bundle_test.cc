@@ -135,7 +135,7 @@ TEST(GuestOptions, EveryLineIsUnderstood) {
   const auto options = GuestOptions::Parse(
       "name debian\nmemory_mib 512\ncpu_flag -la57\ncpu_flag +smep\n"
       "bump_every_ms 10\nunplug_every_ms 50\naudit_every 1000\n"
-      "timeout_s 60\nstatistics com2\n");
+      "timeout_s 60\nserial_input 1\nstatistics com2\n");
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->name, "debian");
   EXPECT_EQ(options->memory_mib, 512u);
@@ -144,6 +144,7 @@ TEST(GuestOptions, EveryLineIsUnderstood) {
   EXPECT_EQ(options->unplug_every_ms, 50u);
   EXPECT_EQ(options->audit_every, 1000u);
   EXPECT_EQ(options->timeout_s, 60u);
+  EXPECT_EQ(options->serial_input, 1u);
   EXPECT_EQ(options->statistics, Statistics::kCom2);
 }
 

@@ -111,5 +111,49 @@ TEST(Events, AnInterruptThatAnExceptionCutShortWaitsForInterruptsToBeOn) {
   EXPECT_FALSE(events.InterruptWaits());
 }
 
+TEST(Events, AnNmiComesWithInterruptsOffButNotInAShadow) {
+  Events events;
+  events.Nmi();
+  EXPECT_FALSE(events.Idle());
+  EXPECT_EQ(events.Next(InterruptFlag::kShadow), 0u);
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), 0u);
+}
+
+TEST(Events, AnNmiWaitsForTheEndOfTheHandlerOfAnother) {
+  Events events;
+  events.Nmi();
+  events.Next(InterruptFlag::kClear);
+  events.TakeExitIntInfo(0);
+  events.Nmi();
+  events.Nmi();
+  EXPECT_TRUE(events.NmiWaits());
+  EXPECT_FALSE(events.NmiDue());
+  EXPECT_TRUE(events.Idle()) << "an interrupt may interrupt the handler";
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), 0u);
+  events.EndNmi();
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
+  events.EndNmi();
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), 0u) << "two are one";
+}
+
+TEST(Events, AnNmiWhoseDeliveryExitedIsDeliveredAgain) {
+  Events events;
+  events.Nmi();
+  events.Next(InterruptFlag::kClear);
+  events.TakeExitIntInfo(Encoded(event::kNmi, 2));
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
+  EXPECT_TRUE(events.NmiBlocked());
+}
+
+TEST(Events, AnInterruptThatIsUnderWayComesBeforeAnNmi) {
+  Events events = After(Encoded(event::kInterrupt, 0x30));
+  events.Nmi();
+  EXPECT_EQ(events.Next(InterruptFlag::kClear),
+            Encoded(event::kInterrupt, 0x30));
+  events.TakeExitIntInfo(0);
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
+}
+
 }  // namespace
 }  // namespace hypervisor

@@ -220,5 +220,25 @@ TEST_F(LocalApicTest, NarrowReadsSeeTheRegistersBytes) {
   EXPECT_EQ(apic_.Read(0x24, 4), 0u);
 }
 
+TEST_F(LocalApicTest, AnNmiIsNoRequestAndNeedsNoSoftwareEnable) {
+  constexpr uint32_t kNmi = 4u << 8;
+  EXPECT_FALSE(apic_.TakeNmi());
+  Write(kSvr, 0xff);
+  Write(kIcr, kSelf | kNmi);
+  EXPECT_EQ(Take(), -1);
+  EXPECT_TRUE(apic_.TakeNmi());
+  EXPECT_FALSE(apic_.TakeNmi());
+}
+
+TEST_F(LocalApicTest, AnNmiForAnotherVanishes) {
+  constexpr uint32_t kNmi = 4u << 8;
+  Write(kIcrHigh, 4u << 24);
+  Write(kIcr, kNmi);
+  EXPECT_FALSE(apic_.TakeNmi());
+  Write(kIcrHigh, 3u << 24);
+  Write(kIcr, kNmi);
+  EXPECT_TRUE(apic_.TakeNmi());
+}
+
 }  // namespace
 }  // namespace hypervisor::testing

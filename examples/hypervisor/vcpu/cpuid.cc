@@ -22,7 +22,6 @@ constexpr uint32_t kNever1Ecx =
     Bit(29) |  // F16C
     Bit(31);   // a hypervisor, with leaves at 0x4000'0000
 constexpr uint32_t kNever1Edx = Bit(7) |   // MCE
-                                Bit(9) |   // APIC
                                 Bit(12) |  // MTRR
                                 Bit(14) |  // MCA
                                 Bit(16) |  // PAT
@@ -44,9 +43,8 @@ constexpr uint32_t kSmap = Bit(20);
 // LAHF, CMP_LEGACY, ABM, SSE4A, prefetches.
 constexpr uint32_t kOnlyExtendedEcx =
     Bit(0) | Bit(5) | Bit(6) | Bit(7) | Bit(8);
-constexpr uint32_t kNeverExtendedEdx = Bit(7) | Bit(9) | Bit(12) | Bit(14) |
-                                       Bit(16) |
-                                       Bit(27);  // RDTSCP, and its MSR
+constexpr uint32_t kNeverExtendedEdx =
+    Bit(7) | Bit(12) | Bit(14) | Bit(16) | Bit(27);  // RDTSCP, and its MSR
 constexpr uint32_t kNx = Bit(20);
 constexpr uint32_t kPages1G = Bit(26);
 constexpr uint32_t kPse = Bit(3);
@@ -75,6 +73,7 @@ void Cpuid::Apply(std::span<const std::string> flags) {
       {"umip", &Cpuid::hidden_7_ecx_, kUmip},
       {"nx", &Cpuid::hidden_extended_edx_, kNx},
       {"pdpe1gb", &Cpuid::hidden_extended_edx_, kPages1G},
+      {"apic", &Cpuid::hidden_1_edx_, kApic},
       {"pse", &Cpuid::hidden_1_edx_, kPse},
       {"pse36", &Cpuid::hidden_1_edx_, kPse36},
   };
@@ -121,7 +120,7 @@ CpuidResult Cpuid::Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const {
     case 0x80000001:
       result.ecx &= kOnlyExtendedEcx;
       result.edx &= ~(kNeverExtendedEdx | hidden_extended_edx_ |
-                      (hidden_1_edx_ & (kPse | kPse36)));
+                      (hidden_1_edx_ & (kPse | kApic | kPse36)));
       break;
     case 0x80000008:
       result.ebx = 0;

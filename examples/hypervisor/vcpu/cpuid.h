@@ -35,7 +35,10 @@ class Cpuid {
 
  private:
   // Bits that are hidden, and shown all the same, by name.
-  uint32_t hidden_1_edx_ = 0;
+  // There is a local APIC, but no table that says how interrupts get to it: who
+  // uses it must be told so by the user (Xen).
+  static constexpr uint32_t kApic = 1u << 9;
+  uint32_t hidden_1_edx_ = kApic;
   uint32_t hidden_7_ebx_ = 0;
   uint32_t hidden_7_ecx_ = 0;
   uint32_t hidden_extended_edx_ = 0;

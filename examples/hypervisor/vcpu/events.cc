@@ -57,6 +57,10 @@ void Events::TakeExitIntInfo(uint64_t info) {
       interrupt_ = vector;
       interrupt_accepted_ = true;
       break;
+    case event::kNmi:
+      nmi_waits_ = true;
+      nmi_blocked_ = false;
+      break;
     case event::kException: {
       constexpr uint8_t kBreakpoint = 3;
       constexpr uint8_t kOverflow = 4;
@@ -109,6 +113,13 @@ void Events::Interrupt(uint8_t vector) {
 
 uint64_t Events::Next(InterruptFlag flag) {
   if (exception_) return Encode(*exception_);
+  if (!interrupt_accepted_ && NmiDue() && flag != InterruptFlag::kShadow) {
+    nmi_waits_ = false;
+    nmi_blocked_ = true;
+    constexpr uint64_t kNmiVector = 2;
+    return event::kValid | uint64_t{event::kNmi} << event::kTypeShift |
+           kNmiVector;
+  }
   if (interrupt_ && (interrupt_accepted_ || flag == InterruptFlag::kSet)) {
     interrupt_accepted_ = true;
     return event::kValid | uint64_t{event::kInterrupt} << event::kTypeShift |

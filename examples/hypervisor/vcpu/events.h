@@ -8,6 +8,8 @@
 //     exception, is delivered after it, when interrupts are on again.
 //  3. What a software interrupt, INT3 or INTO was to do is not remembered: RIP
 //     is still there, and the guest executes it anew.
+//  4. From the delivery of an NMI to the IRET of its handler no other is
+//     delivered; one waits, and those after it are the same.
 //
 // Thread safety: belongs to one vCPU.
 
@@ -21,8 +23,8 @@
 
 namespace hypervisor {
 
-// RFLAGS.IF, and no interrupt shadow.
-enum class InterruptFlag : uint8_t { kClear, kSet };
+// RFLAGS.IF, or an interrupt shadow, which keeps NMIs off, too.
+enum class InterruptFlag : uint8_t { kClear, kSet, kShadow };
 
 class Events {
  public:
@@ -36,8 +38,16 @@ class Events {
   // An interrupt that the interrupt controller has been told is taken.
   void Interrupt(uint8_t vector);
 
-  // Whether an interrupt may be acknowledged: none waits, no exception.
-  bool Idle() const { return !exception_ && !interrupt_; }
+  void Nmi() { nmi_waits_ = true; }
+  // The handler's IRET is done.
+  void EndNmi() { nmi_blocked_ = false; }
+
+  // Whether an interrupt may be acknowledged: nothing else is to be delivered.
+  bool Idle() const { return !exception_ && !interrupt_ && !NmiDue(); }
+  bool NmiWaits() const { return nmi_waits_; }
+  bool NmiBlocked() const { return nmi_blocked_; }
+  // One waits, and no handler runs.
+  bool NmiDue() const { return nmi_waits_ && !nmi_blocked_; }
   // An exception was raised while a double fault was being delivered.
   bool shutdown() const { return shutdown_; }
 
@@ -54,6 +64,8 @@ class Events {
   std::optional<uint8_t> interrupt_;
   // The interrupt's delivery was under way, and nothing has come in between.
   bool interrupt_accepted_ = false;
+  bool nmi_waits_ = false;
+  bool nmi_blocked_ = false;
   std::optional<uint64_t> cr2_;
   bool shutdown_ = false;
 };

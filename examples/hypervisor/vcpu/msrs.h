@@ -37,6 +37,8 @@ class Msrs {
   LocalApic& local_apic_;
   Vmcb& vmcb_;
   uint64_t pat_ = 0x0007'0406'0007'0406;  // at reset (APM vol. 2, 7.8.2)
+  // MTRRs on, write-back where none says otherwise (7.7.2.2).
+  uint64_t mtrr_default_type_ = 0x806;
   uint64_t apic_base_ = kApicBaseAtReset;
 };
 

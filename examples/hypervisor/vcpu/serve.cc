@@ -37,6 +37,9 @@ absl::Status Vcpu::Serve() {
       return ServeHalt();
     case ExitCode::kInvlpg:
       return ServeInvlpg();
+    case ExitCode::kIret:
+      iret_ = vmcb_.rip;
+      return absl::OkStatus();
     case ExitCode::kTaskSwitch:
       return ServeTaskSwitch();
     case ExitCode::kInvd:
@@ -175,12 +178,13 @@ absl::Status Vcpu::ServePort() {
 absl::Status Vcpu::ServeHalt() {
   Skip(1);
   const uint64_t began = vm_.clock().Nanoseconds();
-  if ((vmcb_.rflags & rflags::kIf) == 0) {
+  TakeNmi();
+  if ((vmcb_.rflags & rflags::kIf) == 0 && !events_.NmiDue()) {
     vm_.End(ExitStatus::kHalted);
     return absl::OkStatus();
   }
   vm_.machine().Advance();
-  while (!InterruptWaits() && !vm_.ended()) {
+  while (!InterruptWaits() && !events_.NmiDue() && !vm_.ended()) {
     const uint64_t now = vm_.clock().Nanoseconds();
     ArmTimer(now, kQuantum);
     WaitForInterrupt();

@@ -30,8 +30,12 @@ std::string NameOf(size_t code) {
       return "port";
     case ExitCode::kMsr:
       return "msr";
+    case ExitCode::kIret:
+      return "iret";
     case ExitCode::kTaskSwitch:
       return "task_switch";
+    case ExitCode::kWbinvd:
+      return "wbinvd";
     case ExitCode::kShutdown:
       return "shutdown";
     default:

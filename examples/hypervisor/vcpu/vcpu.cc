@@ -10,7 +10,7 @@ namespace {
 using shadowmmu::FaultOutcome;
 
 // How long a guest runs, at most, while an interrupt waits for the end of an
-// interrupt shadow.
+// interrupt shadow, or an NMI for an IRET.
 constexpr uint64_t kShadowQuantum = 20'000;
 // Times in a row that the library asks for another try.
 constexpr int kMaxRetries = 1000;
@@ -83,15 +83,28 @@ void Vcpu::TakeInterrupt() {
   ++vm_.statistics().interrupts;
 }
 
+// The IRET that ends a handler exits before it is executed, and only then: it
+// has been, once rIP is elsewhere (APM vol. 2, 15.9, 15.20).
+void Vcpu::TakeNmi() {
+  if (vm_.machine().local_apic().TakeNmi()) events_.Nmi();
+  if (iret_ && *iret_ != vmcb_.rip) {
+    iret_.reset();
+    events_.EndNmi();
+  }
+}
+
 void Vcpu::Deliver() {
+  TakeNmi();
   TakeInterrupt();
-  vmcb_.event_injection = events_.Next(InterruptsOn() ? InterruptFlag::kSet
-                                                      : InterruptFlag::kClear);
+  const bool in_shadow = (vmcb_.interrupt_shadow & 1) != 0;
+  vmcb_.event_injection =
+      events_.Next(in_shadow        ? InterruptFlag::kShadow
+                   : InterruptsOn() ? InterruptFlag::kSet
+                                    : InterruptFlag::kClear);
   if (vmcb_.event_injection != 0 && events_.cr2()) vmcb_.cr2 = *events_.cr2();
   // Something waits for RFLAGS.IF: the guest exits as soon as it is set. An
   // interrupt shadow is not for VMRUN to see (QEMU), so that a window would
   // open in it: a short turn instead.
-  const bool in_shadow = (vmcb_.interrupt_shadow & 1) != 0;
   const bool window =
       vmcb_.event_injection == 0 && !in_shadow && InterruptWaits();
   if (window) {
@@ -102,6 +115,11 @@ void Vcpu::Deliver() {
     vmcb_.virtual_interrupt &=
         ~(virtual_interrupt::kIrq | virtual_interrupt::kIgnoreTpr);
     vmcb_.intercepts_1 &= ~intercept_1::kVintr;
+  }
+  if (events_.NmiBlocked() && !iret_) {
+    vmcb_.intercepts_1 |= intercept_1::kIret;
+  } else {
+    vmcb_.intercepts_1 &= ~intercept_1::kIret;
   }
 }
 
@@ -123,7 +141,9 @@ absl::Status Vcpu::Enter() {
   }
   paging_.Load(vmcb_);
   const uint64_t now = vm_.clock().Nanoseconds();
-  const bool hurry = (vmcb_.interrupt_shadow & 1) != 0 && InterruptWaits();
+  const bool in_shadow = (vmcb_.interrupt_shadow & 1) != 0;
+  const bool hurry = (in_shadow && (InterruptWaits() || events_.NmiDue())) ||
+                     (iret_.has_value() && events_.NmiWaits());
   ArmTimer(now, hurry ? kShadowQuantum : kQuantum);
   vm_.statistics().CountEntry(now);
   SvmRun(vmcb_, registers_);

@@ -58,6 +58,7 @@ class Vcpu {
   void TakeInterrupt();
   bool InterruptsOn() const;
   bool InterruptWaits();
+  void TakeNmi();
   absl::Status Enter();
 
   // The host's tick: when a device has something to do, `most` from now at the
@@ -99,6 +100,8 @@ class Vcpu {
   Emulator emulator_;
   Events events_;
   HostTimer timer_;
+  // rIP of the IRET that ends the handler of an NMI, and has not been executed.
+  std::optional<uint64_t> iret_;
   // Pushes of event deliveries that were served, in a row.
   static constexpr int kMaxPushes = 8;
   int pushes_ = 0;

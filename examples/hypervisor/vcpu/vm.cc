@@ -29,6 +29,10 @@ constexpr uint64_t kBytesPerTable = uint64_t{512} << 10;
 // Shadow pages that are reclaimed between two turns of the guest.
 constexpr uint64_t kReclaimAtOnce = 16;
 
+// What a serial port receives at 115200 baud: a FIFO of 16 bytes every 1.4 ms.
+constexpr uint64_t kInputPeriod = 1'400'000;
+constexpr int kInputAtOnce = 16;
+
 SlotSpec Slot(SlotId id, GpaRange range, std::span<std::byte> memory) {
   SlotSpec slot;
   slot.id = id;
@@ -108,6 +112,10 @@ absl::Status Vm::Tick() {
       now >= options_.timeout_s * kNanosecondsPerSecond) {
     End(ExitStatus::kTimeout);
   }
+  if (options_.serial_input != 0 && now >= next_input_) {
+    next_input_ = now + kInputPeriod;
+    ReceiveInput();
+  }
   if (options_.bump_every_ms != 0 && now >= next_bump_) {
     next_bump_ = now + options_.bump_every_ms * kMillisecond;
     Invalidate();
@@ -137,6 +145,14 @@ void Vm::Invalidate() {
     obsolete_left_ = true;
   }
   statistics_.CountBump(clock_.Nanoseconds() - began);
+}
+
+void Vm::ReceiveInput() {
+  for (int i = 0; i < kInputAtOnce; ++i) {
+    const std::optional<char> byte = ConsoleRead();
+    if (!byte) return;
+    machine_->ReceiveSerial(*byte);
+  }
 }
 
 absl::Status Vm::Audit() {

@@ -49,8 +49,8 @@ class Vm {
   std::optional<ExitStatus> ended() const { return ended_; }
 
   // While the guest is out: does what the options ask for while it runs, and is
-  // due: bumps, slots that go and come back, audits, the time limit. An error:
-  // the library is not as it should be.
+  // due: bumps, slots that go and come back, audits, input, the time limit. An
+  // error: the library is not as it should be.
   absl::Status Tick();
 
  private:
@@ -59,6 +59,7 @@ class Vm {
   // Makes every shadow page obsolete.
   void Invalidate();
   absl::Status Audit();
+  void ReceiveInput();
 
   Vm(std::span<std::byte> memory, Clock& clock, const GuestOptions& options);
   absl::Status Init(unsigned guest_physical_bits);
@@ -74,6 +75,7 @@ class Vm {
   uint64_t next_bump_ = 0;
   uint64_t next_replug_ = 0;
   uint64_t next_audit_ = 0;  // a number of exits
+  uint64_t next_input_ = 0;
   std::optional<ExitStatus> ended_;
 };
 
