@@ -20,6 +20,7 @@ inline constexpr uint32_t kVintr = 1u << 4;
 inline constexpr uint32_t kRdpmc = 1u << 15;
 inline constexpr uint32_t kCpuid = 1u << 18;
 inline constexpr uint32_t kRsm = 1u << 19;
+inline constexpr uint32_t kIret = 1u << 20;
 inline constexpr uint32_t kInvd = 1u << 22;
 inline constexpr uint32_t kHlt = 1u << 24;
 inline constexpr uint32_t kInvlpg = 1u << 25;
@@ -53,6 +54,7 @@ enum class ExitCode : uint64_t {
   kWriteCr0 = 0x010,
   kWriteCr15 = 0x01f,
   kException0 = 0x040,
+  kDebug = 0x041,
   kPageFault = 0x04e,
   kException31 = 0x05f,
   kIntr = 0x060,
@@ -62,6 +64,7 @@ enum class ExitCode : uint64_t {
   kRdpmc = 0x06f,
   kCpuid = 0x072,
   kRsm = 0x073,
+  kIret = 0x074,
   kInvd = 0x076,
   kHlt = 0x078,
   kInvlpg = 0x079,

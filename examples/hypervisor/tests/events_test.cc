@@ -111,5 +111,58 @@ TEST(Events, AnInterruptThatAnExceptionCutShortWaitsForInterruptsToBeOn) {
   EXPECT_FALSE(events.InterruptWaits());
 }
 
+TEST(Events, AFaultIsToldFromATrapAndAnInterrupt) {
+  Events events;
+  events.Interrupt(0x40);
+  EXPECT_FALSE(events.Faults());
+  events.Raise(Exception::GeneralProtection());
+  EXPECT_TRUE(events.Faults());
+  events.TakeExitIntInfo(0);
+  EXPECT_FALSE(events.Faults());
+  events.Raise({ExceptionVector::kDebug, std::nullopt, {}});
+  EXPECT_FALSE(events.Faults());
+}
+
+TEST(Events, AnNmiIsDeliveredWithInterruptsOff) {
+  Events events;
+  events.Nmi();
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
+  events.TakeExitIntInfo(0);
+  EXPECT_TRUE(events.NmiMasked());
+  EXPECT_EQ(events.Next(InterruptFlag::kSet), 0u);
+}
+
+TEST(Events, AnNmiWaitsForTheEndOfTheOneBefore) {
+  Events events;
+  events.Nmi();
+  events.Next(InterruptFlag::kSet);
+  events.TakeExitIntInfo(0);
+  events.Nmi();
+  events.Nmi();
+  EXPECT_EQ(events.Next(InterruptFlag::kSet), 0u);
+  EXPECT_TRUE(events.NmiWaits());
+  events.UnmaskNmi();
+  EXPECT_EQ(events.Next(InterruptFlag::kSet), Encoded(event::kNmi, 2));
+  events.TakeExitIntInfo(0);
+  EXPECT_FALSE(events.NmiWaits());
+}
+
+TEST(Events, AnNmiWhoseDeliveryExitedIsDeliveredAgain) {
+  Events events;
+  events.Nmi();
+  const uint64_t nmi = events.Next(InterruptFlag::kClear);
+  events.TakeExitIntInfo(nmi);
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), nmi);
+}
+
+TEST(Events, AnExceptionGoesBeforeAnNmiAndKeepsIt) {
+  Events events;
+  events.Nmi();
+  events.Raise(kPageFault);
+  EXPECT_NE(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
+  events.TakeExitIntInfo(0);
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
+}
+
 }  // namespace
 }  // namespace hypervisor

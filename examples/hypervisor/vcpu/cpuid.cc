@@ -22,7 +22,7 @@ constexpr uint32_t kNever1Ecx =
     Bit(29) |  // F16C
     Bit(31);   // a hypervisor, with leaves at 0x4000'0000
 constexpr uint32_t kNever1Edx = Bit(7) |   // MCE
-                                Bit(9) |   // APIC
+                                Bit(9) |   // APIC, but OfferLocalApic
                                 Bit(12) |  // MTRR
                                 Bit(14) |  // MCA
                                 Bit(16) |  // PAT
@@ -102,6 +102,7 @@ CpuidResult Cpuid::Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const {
       result.ebx = (result.ebx & 0xff00) | Bit(16);
       result.ecx &= ~kNever1Ecx;
       result.edx &= ~(kNever1Edx | hidden_1_edx_);
+      if (local_apic_) result.edx |= kLocalApic;
       break;
     case 7:
       if (subleaf != 0) return {};

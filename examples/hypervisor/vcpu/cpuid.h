@@ -24,8 +24,14 @@ class Cpuid {
   // and what depends on nothing here, is left to the CPU.
   void Apply(std::span<const std::string> flags);
 
+  // Shows the local APIC, which is there in any case.
+  void OfferLocalApic() { local_apic_ = true; }
+
   // What the guest reads with these in EAX and ECX; `cr4` is the guest's.
   CpuidResult Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const;
+  // Of leaf 1's EDX: an APIC that is not enabled is not there (SDM vol. 3,
+  // 11.4.3).
+  static constexpr uint32_t kLocalApic = 1u << 9;
 
   // The bits of CR4 that the guest may set.
   uint64_t AllowedCr4() const;
@@ -39,6 +45,7 @@ class Cpuid {
   uint32_t hidden_7_ebx_ = 0;
   uint32_t hidden_7_ecx_ = 0;
   uint32_t hidden_extended_edx_ = 0;
+  bool local_apic_ = false;
 };
 
 }  // namespace hypervisor

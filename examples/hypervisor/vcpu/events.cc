@@ -49,6 +49,7 @@ void Events::TakeExitIntInfo(uint64_t info) {
   cr2_.reset();
   if (interrupt_accepted_) interrupt_.reset();
   interrupt_accepted_ = false;
+  nmi_under_way_ = false;
   // Without its valid bit the rest is stale.
   if ((info & event::kValid) == 0) return;
   const auto vector = static_cast<uint8_t>(info & event::kVector);
@@ -56,6 +57,11 @@ void Events::TakeExitIntInfo(uint64_t info) {
     case event::kInterrupt:
       interrupt_ = vector;
       interrupt_accepted_ = true;
+      break;
+    case event::kNmi:
+      nmi_ = true;
+      nmi_under_way_ = true;
+      nmi_masked_ = false;
       break;
     case event::kException: {
       constexpr uint8_t kBreakpoint = 3;
@@ -77,6 +83,10 @@ void Events::TakeExitIntInfo(uint64_t info) {
 
 void Events::Forget() {
   exception_.reset();
+  if (nmi_under_way_) {
+    nmi_ = false;
+    nmi_masked_ = true;
+  }
   if (interrupt_accepted_) interrupt_.reset();
   interrupt_accepted_ = false;
 }
@@ -109,6 +119,13 @@ void Events::Interrupt(uint8_t vector) {
 
 uint64_t Events::Next(InterruptFlag flag) {
   if (exception_) return Encode(*exception_);
+  if (nmi_ && !nmi_masked_) {
+    nmi_ = false;
+    nmi_masked_ = true;
+    constexpr uint64_t kNmiVector = 2;
+    return event::kValid | uint64_t{event::kNmi} << event::kTypeShift |
+           kNmiVector;
+  }
   if (interrupt_ && (interrupt_accepted_ || flag == InterruptFlag::kSet)) {
     interrupt_accepted_ = true;
     return event::kValid | uint64_t{event::kInterrupt} << event::kTypeShift |

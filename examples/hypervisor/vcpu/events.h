@@ -6,7 +6,9 @@
 //  2. An interrupt that was acknowledged, and whose delivery was cut short by
 //  an
 //     exception, is delivered after it, when interrupts are on again.
-//  3. What a software interrupt, INT3 or INTO was to do is not remembered: RIP
+//  3. After an NMI no other is delivered before IRET has been executed (15.20,
+//     8.2.3); one more waits.
+//  4. What a software interrupt, INT3 or INTO was to do is not remembered: RIP
 //     is still there, and the guest executes it anew.
 //
 // Thread safety: belongs to one vCPU.
@@ -36,6 +38,19 @@ class Events {
   // An interrupt that the interrupt controller has been told is taken.
   void Interrupt(uint8_t vector);
 
+  // What Next returned last is a fault: the RFLAGS that its handler finds have
+  // RF set, so that a breakpoint there is not met twice (8.3.2).
+  bool Faults() const {
+    return exception_ && exception_->vector != ExceptionVector::kDebug;
+  }
+
+  // An NMI has come.
+  void Nmi() { nmi_ = true; }
+  // NMIs are masked: IRET is to be told.
+  bool NmiMasked() const { return nmi_masked_; }
+  void UnmaskNmi() { nmi_masked_ = false; }
+  bool NmiWaits() const { return nmi_; }
+
   // Whether an interrupt may be acknowledged: none waits, no exception.
   bool Idle() const { return !exception_ && !interrupt_; }
   // An exception was raised while a double fault was being delivered.
@@ -55,6 +70,10 @@ class Events {
   // The interrupt's delivery was under way, and nothing has come in between.
   bool interrupt_accepted_ = false;
   std::optional<uint64_t> cr2_;
+  bool nmi_ = false;
+  // The delivery of an NMI was cut short.
+  bool nmi_under_way_ = false;
+  bool nmi_masked_ = false;
   bool shutdown_ = false;
 };
 

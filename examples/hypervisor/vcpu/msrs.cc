@@ -9,6 +9,10 @@ namespace {
 constexpr uint32_t kTsc = 0x10;
 constexpr uint32_t kApicBase = 0x1b;
 constexpr uint32_t kPatchLevel = 0x8b;
+// Intel's, which images ask for without a look at who made the CPU.
+constexpr uint32_t kMachineCheckCapability = 0x179;  // no banks
+constexpr uint32_t kMachineCheckStatus = 0x17a;
+constexpr uint32_t kMiscEnable = 0x1a0;
 constexpr uint32_t kDebugControl = 0x1d9;
 constexpr uint32_t kPat = 0x277;
 constexpr uint32_t kEfer = 0xc0000080;
@@ -37,6 +41,10 @@ std::optional<uint64_t> Msrs::Read(uint32_t msr) const {
       return pat_;
     case kEfer:
       return paging_.efer();
+    case kMiscEnable:
+      return misc_enable_;
+    case kMachineCheckCapability:
+    case kMachineCheckStatus:
     case kPatchLevel:
     case kDebugControl:
     case kSystemConfiguration:
@@ -48,18 +56,27 @@ std::optional<uint64_t> Msrs::Read(uint32_t msr) const {
   }
 }
 
+// No x2APIC. The page is where the guest wants it, below the end of physical
+// addresses.
+bool Msrs::WriteApicBase(uint64_t value) {
+  const uint64_t page = value & ~uint64_t{0xfff};
+  if ((value & 0xfff & ~(kApicEnabled | kBootstrapCpu)) != 0) return false;
+  if (value >> physical_bits_ != 0) return false;
+  apic_base_ = value;
+  machine_.local_apic().SetGlobalEnable(
+      apic_enabled() ? LocalApic::GlobalEnable::kEnabled
+                     : LocalApic::GlobalEnable::kDisabled);
+  machine_.MoveLocalApic(shadowmmu::Gpa(page));
+  return true;
+}
+
 std::optional<Exception> Msrs::Write(uint32_t msr, uint64_t value) {
   switch (msr) {
     case kTsc:
       vmcb_.tsc_offset = value - ReadTsc();
       return std::nullopt;
     case kApicBase:
-      // It stays where it is.
-      if ((value & ~kApicEnabled) != (kApicBaseAtReset & ~kApicEnabled)) break;
-      apic_base_ = value;
-      local_apic_.SetGlobalEnable((value & kApicEnabled) != 0
-                                      ? LocalApic::GlobalEnable::kEnabled
-                                      : LocalApic::GlobalEnable::kDisabled);
+      if (!WriteApicBase(value)) break;
       return std::nullopt;
     case kPat:
       if (!IsPat(value)) break;
@@ -67,6 +84,10 @@ std::optional<Exception> Msrs::Write(uint32_t msr, uint64_t value) {
       return std::nullopt;
     case kEfer:
       return paging_.WriteEfer(value);
+    case kMiscEnable:
+      misc_enable_ = value;
+      return std::nullopt;
+    case kMachineCheckStatus:
     case kPatchLevel:
     case kDebugControl:
     case kSystemConfiguration:

@@ -17,6 +17,10 @@ using shadowmmu::FaultOutcome;
 using shadowmmu::Gva;
 namespace pf_error = shadowmmu::pf_error;
 
+// CR8, and what fits into it (APM vol. 2, 3.1.5).
+constexpr unsigned kTaskPriority = 8;
+constexpr uint64_t kHighestPriority = 15;
+
 }  // namespace
 
 absl::Status Vcpu::Serve() {
@@ -126,9 +130,10 @@ absl::Status Vcpu::ServePush(const FaultOutcome& outcome) {
 }
 
 void Vcpu::ServeCpuid() {
-  const CpuidResult result =
-      cpuid_.Read(static_cast<uint32_t>(vmcb_.rax),
-                  static_cast<uint32_t>(registers_.gpr[kRcx]), paging_.cr4());
+  const auto leaf = static_cast<uint32_t>(vmcb_.rax);
+  CpuidResult result = cpuid_.Read(
+      leaf, static_cast<uint32_t>(registers_.gpr[kRcx]), paging_.cr4());
+  if (leaf == 1 && !msrs_.apic_enabled()) result.edx &= ~Cpuid::kLocalApic;
   vmcb_.rax = result.eax;
   registers_.gpr[kRbx] = result.ebx;
   registers_.gpr[kRcx] = result.ecx;
@@ -211,7 +216,10 @@ absl::Status Vcpu::ServeControlRegister() {
   const ControlAccess& access = outcome.access;
   if (access.kind == ControlKind::kSmsw) return Emulate();
   if (access.kind == ControlKind::kReadControl) {
-    const std::optional<uint64_t> value = paging_.Read(access.number);
+    const std::optional<uint64_t> value =
+        access.number == kTaskPriority
+            ? vm_.machine().local_apic().TaskPriorityClass()
+            : paging_.Read(access.number);
     if (!value) {
       Raise(Exception::InvalidOpcode());
       return absl::OkStatus();
@@ -229,7 +237,15 @@ absl::Status Vcpu::ServeControlRegister() {
         ", where the guest has: ", emulator_.Describe(outcome.instruction)));
   }
   const unsigned number = changes_cr0 ? 0 : access.number;
-  if (const auto exception = paging_.Write(number, access.value)) {
+  if (number == kTaskPriority && access.value <= kHighestPriority) {
+    vm_.machine().local_apic().SetTaskPriorityClass(
+        static_cast<uint8_t>(access.value));
+    Skip(access.length);
+    return absl::OkStatus();
+  }
+  if (const auto exception = number == kTaskPriority
+                                 ? Exception::GeneralProtection()
+                                 : paging_.Write(number, access.value)) {
     Raise(*exception);
     return absl::OkStatus();
   }

@@ -40,7 +40,7 @@ Vcpu::Vcpu(Vm& vm, const Cpuid& cpuid, std::unique_ptr<shadowmmu::VcpuMmu> mmu)
       cpuid_(cpuid),
       mmu_(std::move(mmu)),
       paging_(*mmu_, cpuid.AllowedCr4()),
-      msrs_(paging_, vm.machine().local_apic(), vmcb_),
+      msrs_(paging_, vm.machine(), vmcb_, cpuid.physical_bits()),
       bus_(vm.mmu(), *mmu_, vm.machine(), vmcb_) {
   SetPermissions(permissions_);
   InitVmcb(vmcb_, permissions_);
@@ -62,6 +62,9 @@ absl::Status Vcpu::RunOnce() {
   events_.TakeExitIntInfo(vmcb_.exit_int_info);
   if ((vmcb_.exit_int_info & event::kValid) == 0) pushes_ = 0;
   vm_.statistics().CountExit(static_cast<ExitCode>(vmcb_.exit_code));
+  if (nmi_window_.AfterExit(events_, vmcb_) == NmiWindow::Exit::kOwn) {
+    return absl::OkStatus();
+  }
   return Serve();
 }
 
@@ -84,10 +87,13 @@ void Vcpu::TakeInterrupt() {
 }
 
 void Vcpu::Deliver() {
+  if (vm_.machine().local_apic().TakeNmi()) events_.Nmi();
   TakeInterrupt();
   vmcb_.event_injection = events_.Next(InterruptsOn() ? InterruptFlag::kSet
                                                       : InterruptFlag::kClear);
   if (vmcb_.event_injection != 0 && events_.cr2()) vmcb_.cr2 = *events_.cr2();
+  if (events_.Faults()) vmcb_.rflags |= rflags::kRf;
+  nmi_window_.BeforeEntry(events_, vmcb_);
   // Something waits for RFLAGS.IF: the guest exits as soon as it is set. An
   // interrupt shadow is not for VMRUN to see (QEMU), so that a window would
   // open in it: a short turn instead.

@@ -27,6 +27,7 @@
 #include "vcpu/events.h"
 #include "vcpu/host_timer.h"
 #include "vcpu/msrs.h"
+#include "vcpu/nmi_window.h"
 #include "vcpu/paging.h"
 #include "vcpu/vm.h"
 #include "vcpu/vmcb_state.h"
@@ -98,6 +99,7 @@ class Vcpu {
   Bus bus_;
   Emulator emulator_;
   Events events_;
+  NmiWindow nmi_window_;
   HostTimer timer_;
   // Pushes of event deliveries that were served, in a row.
   static constexpr int kMaxPushes = 8;
