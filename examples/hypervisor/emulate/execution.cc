@@ -16,8 +16,6 @@ namespace {
 
 using File = RegisterOperand::File;
 
-constexpr uint64_t kCr4Umip = 1u << 11;
-
 }  // namespace
 
 Execution::Execution(CpuState& cpu, FxsaveImage& fx, GuestBus& bus,
@@ -119,6 +117,12 @@ BusResult Execution::Run() {
       return LoadLdtRegister(cpu_, bus_, operands_, instruction_);
     case Operation::kLoadTask:
       return LoadTaskRegister(cpu_, bus_, operands_, instruction_);
+    case Operation::kStoreGdt:
+    case Operation::kStoreIdt:
+      return StoreTable(cpu_, operands_, instruction_);
+    case Operation::kStoreLdt:
+    case Operation::kStoreTask:
+      return StoreSelector(cpu_, operands_, instruction_);
     case Operation::kJmpFar:
       return JumpFar(cpu_, bus_, operands_, instruction_);
     case Operation::kSmsw:
@@ -342,7 +346,7 @@ BusResult Execution::Output() {
 
 // SMSW: 16 bits of CR0 into memory, as many as the register has into one.
 BusResult Execution::StoreMachineStatus() {
-  if (cpu_.cpl != 0 && (cpu_.cr4 & kCr4Umip) != 0) {
+  if (cpu_.cpl != 0 && (cpu_.cr4 & cr4::kUmip) != 0) {
     return BusResult::Inject(Exception::GeneralProtection());
   }
   return operands_.Store(first(), bytes_, cpu_.cr0);

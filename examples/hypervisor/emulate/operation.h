@@ -93,11 +93,15 @@ enum class Operation : uint8_t {
   kLeave,
   kTranslate,  // XLAT
 
-  // What loads tables and segments.
+  // What loads and stores tables and system segments.
   kLoadGdt,
   kLoadIdt,
   kLoadLdt,
   kLoadTask,
+  kStoreGdt,
+  kStoreIdt,
+  kStoreLdt,
+  kStoreTask,
   kJmpFar,  // through memory
 
   // MMX moves: one operand is memory or a general register.

@@ -1,5 +1,6 @@
 #include "emulate/system_load.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <optional>
@@ -67,6 +68,12 @@ BusResult CheckSystemCode(const CpuState& cpu) {
   }
   return cpu.cpl == 0 ? BusResult::Ok()
                       : BusResult::Inject(Exception::GeneralProtection());
+}
+
+BusResult CheckUmip(const CpuState& cpu) {
+  const bool user = cpu.cpl != 0 && (cpu.cr4 & cr4::kUmip) != 0;
+  return user ? BusResult::Inject(Exception::GeneralProtection())
+              : BusResult::Ok();
 }
 
 BusResult LoadSelector(Operands& operands, const Instruction& instruction,
@@ -183,6 +190,33 @@ BusResult LoadTable(CpuState& cpu, Operands& operands,
   table.base = base;
   table.limit = static_cast<uint32_t>(FromBytes(used.first(2)));
   return read;
+}
+
+BusResult StoreTable(const CpuState& cpu, Operands& operands,
+                     const Instruction& instruction) {
+  if (BusResult may = CheckUmip(cpu); !may.ok()) return may;
+  const bool wide = instruction.mode == CpuMode::k64Bit;
+  const Segment& table =
+      instruction.operation == Operation::kStoreGdt ? cpu.gdtr : cpu.idtr;
+  std::array<std::byte, 10> bytes = {};
+  const WordBytes limit = ToBytes(table.limit);
+  const WordBytes base = ToBytes(table.base);
+  std::copy_n(limit.begin(), 2, bytes.begin());
+  std::copy(base.begin(), base.end(), bytes.begin() + 2);
+  return operands.WriteBytes(instruction.operands[0],
+                             std::span(bytes).first(wide ? 10 : 6));
+}
+
+BusResult StoreSelector(const CpuState& cpu, Operands& operands,
+                        const Instruction& instruction) {
+  if (!cpu.protected_mode() || cpu.virtual_8086()) {
+    return BusResult::Inject(Exception::InvalidOpcode());
+  }
+  if (BusResult may = CheckUmip(cpu); !may.ok()) return may;
+  const Segment& segment =
+      instruction.operation == Operation::kStoreTask ? cpu.tr : cpu.ldtr;
+  return operands.Store(instruction.operands[0], kSelectorBytes,
+                        segment.selector);
 }
 
 BusResult JumpFar(CpuState& cpu, GuestBus& bus, Operands& operands,

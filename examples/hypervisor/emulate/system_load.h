@@ -1,5 +1,6 @@
-// Instructions that load what a segment or a table is from memory: LTR, LLDT,
-// LGDT, LIDT, and a far JMP through memory (APM vol. 2, 4.5, 4.6; vol. 3).
+// Instructions that load or store where tables and system segments are: LTR,
+// LLDT, LGDT, LIDT, STR, SLDT, SGDT, SIDT, and a far JMP through memory (APM
+// vol. 2, 4.5, 4.6; vol. 3).
 //
 //  1. They exit only where their operand is no ordinary memory, or in a page
 //     table that is watched; the CPU does the rest.
@@ -25,6 +26,11 @@ BusResult LoadLdtRegister(CpuState& cpu, GuestBus& bus, Operands& operands,
 // LGDT and LIDT.
 BusResult LoadTable(CpuState& cpu, Operands& operands,
                     const Instruction& instruction);
+// SGDT and SIDT, and STR and SLDT.
+BusResult StoreTable(const CpuState& cpu, Operands& operands,
+                     const Instruction& instruction);
+BusResult StoreSelector(const CpuState& cpu, Operands& operands,
+                        const Instruction& instruction);
 BusResult JumpFar(CpuState& cpu, GuestBus& bus, Operands& operands,
                   const Instruction& instruction);
 

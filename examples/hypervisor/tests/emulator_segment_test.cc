@@ -186,6 +186,23 @@ TEST_F(EmulatorSegmentTest, TablesAreLoadedByMemory) {
   ExpectFault(Execute({0x0f, 0x01, 0x1b}), Exception::GeneralProtection());
 }
 
+TEST_F(EmulatorSegmentTest, TablesAndSelectorsAreStored) {
+  cpu_.gdtr = {.limit = 0x3f, .base = 0xffff800012345678};
+  cpu_.tr.selector = 0x28;
+  cpu_.gpr[kRbx] = kData;
+  EXPECT_EQ(Execute({0x0f, 0x01, 0x03}).kind, Kind::kDone);  // SGDT [rbx]
+  EXPECT_EQ(bus_.Word(kData, 2), 0x3fu);
+  EXPECT_EQ(bus_.Word(kData + 2, 8), 0xffff800012345678u);
+  cpu_.rip = kBase;
+  EXPECT_EQ(Execute({0x0f, 0x00, 0x0b}).kind, Kind::kDone);  // STR [rbx]
+  EXPECT_EQ(bus_.Word(kData, 4), 0x56780028u);
+  cpu_.rip = kBase;
+  cpu_.cpl = 3;
+  cpu_.cr4 |= cr4::kUmip;
+  ExpectFault(Execute({0x0f, 0x01, 0x0b}), Exception::GeneralProtection());
+  ExpectFault(Execute({0x0f, 0x00, 0x03}), Exception::GeneralProtection());
+}
+
 TEST_F(EmulatorSegmentTest, FarJumpTakesItsPointerFromMemory) {
   cpu_.gdtr = {.limit = 0x3f, .base = kData};
   bus_.SetWord(kData + 0x10, 8, 0x00af9a000000ffff);
