@@ -17,6 +17,7 @@ inline constexpr uint32_t kIntr = 1u << 0;
 inline constexpr uint32_t kNmi = 1u << 1;
 inline constexpr uint32_t kInit = 1u << 3;
 inline constexpr uint32_t kVintr = 1u << 4;
+inline constexpr uint32_t kWriteTr = 1u << 13;
 inline constexpr uint32_t kRdpmc = 1u << 15;
 inline constexpr uint32_t kCpuid = 1u << 18;
 inline constexpr uint32_t kRsm = 1u << 19;
@@ -61,6 +62,7 @@ enum class ExitCode : uint64_t {
   kNmi = 0x061,
   kInit = 0x063,
   kVintr = 0x064,
+  kWriteTr = 0x06d,
   kRdpmc = 0x06f,
   kCpuid = 0x072,
   kRsm = 0x073,

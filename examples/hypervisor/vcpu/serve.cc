@@ -44,6 +44,8 @@ absl::Status Vcpu::Serve() {
       return ServeInvlpg();
     case ExitCode::kTaskSwitch:
       return ServeTaskSwitch();
+    case ExitCode::kWriteTr:
+      return Emulate();
     case ExitCode::kInvd:
     case ExitCode::kWbinvd:
       Skip(2);
@@ -72,6 +74,11 @@ absl::Status Vcpu::Serve() {
 }
 
 absl::Status Vcpu::ServePageFault() {
+  if (task_guard_.IsLookAtTss(vmcb_.exit_info_2)) {
+    const auto request =
+        task_guard_.SwitchAt(State(), vmcb_, bus_, emulator_.decoder());
+    return request ? SwitchTask(*request) : absl::OkStatus();
+  }
   const auto code = static_cast<uint32_t>(vmcb_.exit_info_1);
   BusAccess access;
   access.type = (code & pf_error::kFetch) != 0   ? shadowmmu::AccessType::kFetch
@@ -301,13 +308,16 @@ TaskSwitchRequest Vcpu::RequestedSwitch(unsigned length) const {
 }
 
 absl::Status Vcpu::ServeTaskSwitch() {
-  CpuState state = State();
-  const Fetched fetched = emulator_.decoder().Fetch(state, bus_);
+  const Fetched fetched = emulator_.decoder().Fetch(State(), bus_);
   if (fetched.result.kind == BusResult::Kind::kRetry) return absl::OkStatus();
+  return SwitchTask(RequestedSwitch(fetched.instruction.length));
+}
+
+absl::Status Vcpu::SwitchTask(const TaskSwitchRequest& request) {
+  CpuState state = State();
   const auto load_cr3 = [this](uint64_t cr3) { return !paging_.WriteCr3(cr3); };
   TaskSwitch task_switch(state, bus_, load_cr3);
-  const TaskSwitchOutcome outcome =
-      task_switch.Run(RequestedSwitch(fetched.instruction.length));
+  const TaskSwitchOutcome outcome = task_switch.Run(request);
   if (outcome.result.kind == BusResult::Kind::kRetry) return absl::OkStatus();
   if (outcome.committed) {
     // What was to be delivered has been: by this switch.

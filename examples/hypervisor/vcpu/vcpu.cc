@@ -112,6 +112,13 @@ void Vcpu::Deliver() {
 }
 
 absl::Status Vcpu::Enter() {
+  task_guard_.BeforeEntry(State(), bus_, vmcb_);
+  const absl::Status entered = EnterGuarded();
+  task_guard_.AfterExit(vmcb_);
+  return entered;
+}
+
+absl::Status Vcpu::EnterGuarded() {
   FaultOutcome ready = mmu_->EnterGuest();
   for (int i = 0; i < kMaxRetries && ready.kind == FaultOutcome::Kind::kRetry;
        ++i) {

@@ -29,6 +29,7 @@
 #include "vcpu/msrs.h"
 #include "vcpu/nmi_window.h"
 #include "vcpu/paging.h"
+#include "vcpu/task_guard.h"
 #include "vcpu/vm.h"
 #include "vcpu/vmcb_state.h"
 
@@ -60,6 +61,7 @@ class Vcpu {
   bool InterruptsOn() const;
   bool InterruptWaits();
   absl::Status Enter();
+  absl::Status EnterGuarded();
 
   // The host's tick: when a device has something to do, `most` from now at the
   // latest.
@@ -76,6 +78,7 @@ class Vcpu {
   absl::Status ServePort();
   absl::Status ServeMsr();
   absl::Status ServeTaskSwitch();
+  absl::Status SwitchTask(const TaskSwitchRequest& request);
   TaskSwitchRequest RequestedSwitch(unsigned length) const;
   void ServeCpuid();
   absl::Status ServeHalt();
@@ -100,6 +103,7 @@ class Vcpu {
   Emulator emulator_;
   Events events_;
   NmiWindow nmi_window_;
+  TaskGuard task_guard_;
   HostTimer timer_;
   // Pushes of event deliveries that were served, in a row.
   static constexpr int kMaxPushes = 8;
