@@ -11,6 +11,12 @@
 #include "runtime/interrupts.h"
 #include "runtime/report.h"
 
+#ifdef __x86_64__
+#define STACK "rsp"
+#else
+#define STACK "esp"
+#endif
+
 namespace guest {
 namespace {
 
@@ -302,6 +308,41 @@ void TryPorts() {
   Print("ports: right\n");
 }
 
+// RFLAGS.TF: a trap after each instruction, those that a hypervisor executes
+// included.
+volatile unsigned steps = 0;
+Handled OnStep(InterruptFrame*) {
+  steps = steps + 1;
+  return Handled::kDone;
+}
+
+void TrySteps() {
+  SetHandler(1, OnStep);
+  Word ax = 0;
+  asm volatile(
+      "pushf\n"
+      "orl $0x100, (%%" STACK
+      ")\n"
+      "popf\n"
+      "xor %%eax, %%eax\n"
+      "cpuid\n"
+      "mov $0x3fd, %%edx\n"
+      "in %%dx, %%al\n"
+      "mov $0xc0000080, %%ecx\n"
+      "rdmsr\n"
+      "mov %%cr0, %0\n"
+      "mov %0, %%cr0\n"
+      "pushf\n"
+      "andl $~0x100, (%%" STACK
+      ")\n"
+      "popf\n"
+      : "=&a"(ax)
+      :
+      : "ebx", "ecx", "edx", "memory", "cc");
+  CheckEqual(steps, 11, "single steps");
+  Print("single steps: right\n");
+}
+
 struct __attribute__((packed)) TablePointer {
   uint16_t limit;
   Word base;
@@ -341,6 +382,7 @@ void GuestMain() {
   TryTimer();
   TryLines();
   TryPorts();
+  TrySteps();
 }
 
 }  // namespace guest

@@ -194,6 +194,8 @@ absl::Status Vcpu::ServePort() {
 absl::Status Vcpu::ServeHalt() {
   Skip(1);
   const uint64_t began = vm_.clock().Nanoseconds();
+  // A trap ends the halt at once.
+  if ((vmcb_.rflags & rflags::kTf) != 0) return absl::OkStatus();
   if ((vmcb_.rflags & rflags::kIf) == 0) {
     vm_.End(ExitStatus::kHalted);
     return absl::OkStatus();
@@ -234,6 +236,7 @@ absl::Status Vcpu::ServeControlRegister() {
     FinishRead(state, access, *value);
     SetState(state, vmcb_, registers_);
     vmcb_.interrupt_shadow = 0;
+    TrapIfStepping();
     return absl::OkStatus();
   }
   const bool changes_cr0 =

@@ -170,6 +170,14 @@ void Vcpu::MoveTo(uint64_t rip) {
   vmcb_.rip = wide ? rip : rip & 0xffffffff;
   vmcb_.interrupt_shadow = 0;
   vmcb_.rflags &= ~rflags::kRf;
+  TrapIfStepping();
+}
+
+void Vcpu::TrapIfStepping() {
+  if ((vmcb_.rflags & rflags::kTf) == 0) return;
+  constexpr uint64_t kSingleStep = 1u << 14;  // DR6.BS
+  vmcb_.dr6 |= kSingleStep;
+  Raise({ExceptionVector::kDebug, std::nullopt, {}});
 }
 
 }  // namespace hypervisor

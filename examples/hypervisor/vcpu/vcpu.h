@@ -87,6 +87,8 @@ class Vcpu {
   // Of an instruction that has been served.
   void Skip(unsigned bytes) { MoveTo(vmcb_.rip + bytes); }
   void MoveTo(uint64_t rip);
+  // The trap of RFLAGS.TF after an instruction that has been served.
+  void TrapIfStepping();
   void Raise(const Exception& exception) { events_.Raise(exception); }
   // What stands in the VMCB, and the guest's control registers.
   CpuState State() const;
