@@ -16,8 +16,8 @@ constexpr uint64_t kEndOfInterrupt = 0xb0;
 constexpr uint64_t kLogicalDestination = 0xd0;
 constexpr uint64_t kDestinationFormat = 0xe0;
 constexpr uint64_t kSpurious = 0xf0;
-constexpr uint64_t kInService = 0x100;    // eight registers each
-constexpr uint64_t kTriggerMode = 0x180;  // all sources here are edges
+constexpr uint64_t kInService = 0x100;  // eight registers each
+constexpr uint64_t kTriggerMode = 0x180;
 constexpr uint64_t kRequest = 0x200;
 constexpr uint64_t kErrorStatus = 0x280;
 constexpr uint64_t kCommandLow = 0x300;
@@ -47,9 +47,10 @@ constexpr uint32_t kLvtWritable[] = {0x000300ff, 0x000107ff, 0x000107ff,
 // ICR.
 constexpr uint32_t kCommandWritable = 0x000ccfff;
 constexpr uint32_t kLogicalMode = 1u << 11;
-constexpr unsigned kShorthandShift = 18;
+// Delivery modes; 0 is fixed.
 constexpr unsigned kLowestPriorityMode = 1;
 constexpr unsigned kNmiMode = 4;
+constexpr unsigned kShorthandShift = 18;
 
 // ESR.
 constexpr uint32_t kSendIllegalVector = 1u << 5;
@@ -91,6 +92,7 @@ void LocalApic::Reset() {
   lvt_.fill(kMasked);
   request_ = VectorSet();
   in_service_ = VectorSet();
+  level_ = VectorSet();
   nmi_ = false;
   timer_initial_ = 0;
   timer_divide_ = 0;
@@ -127,7 +129,7 @@ void LocalApic::Write(uint64_t offset, unsigned /*bytes*/, uint64_t value) {
 uint32_t LocalApic::ReadRegister(uint64_t reg) {
   const auto index = static_cast<unsigned>(reg % 0x80 / kRegisterStride);
   if (reg >= kInService && reg < kTriggerMode) return in_service_.Word(index);
-  if (reg >= kTriggerMode && reg < kRequest) return 0;
+  if (reg >= kTriggerMode && reg < kRequest) return level_.Word(index);
   if (reg >= kRequest && reg < kErrorStatus) return request_.Word(index);
   if (reg >= kLvtFirst && reg <= kLvtLast) {
     return lvt_[(reg - kLvtFirst) / kRegisterStride];
@@ -239,16 +241,29 @@ void LocalApic::WriteSpurious(uint32_t value) {
 
 void LocalApic::EndOfInterrupt() {
   const std::optional<uint8_t> served = in_service_.Highest();
-  if (served.has_value()) in_service_.Remove(*served);
+  if (!served.has_value()) return;
+  in_service_.Remove(*served);
+  if (level_.Contains(*served) && end_of_level_) end_of_level_(*served);
+}
+
+void LocalApic::Receive(const Message& message) {
+  if (global_enable_ == GlobalEnable::kDisabled ||
+      !IsMe(message.destination, message.logical)) {
+    return;
+  }
+  if (message.mode == kNmiMode) nmi_ = true;
+  if (message.mode > kLowestPriorityMode) return;
+  Accept(message.vector);
+  if (message.level && request_.Contains(message.vector)) {
+    level_.Add(message.vector);
+  }
 }
 
 void LocalApic::SendCommand() {
   const unsigned mode = (command_low_ >> 8) & 7;
-  if (mode == kNmiMode) {
-    // The vector does not count, nor whether software has enabled the APIC.
-    nmi_ = nmi_ || CommandIsForMe();
-    return;
-  }
+  // The vector of an NMI does not count, nor whether software has enabled the
+  // APIC.
+  if (mode == kNmiMode && CommandIsForMe()) nmi_ = true;
   if (mode > kLowestPriorityMode) return;
   const uint8_t vector = static_cast<uint8_t>(command_low_);
   if (vector < kFirstVector) {
@@ -261,9 +276,12 @@ void LocalApic::SendCommand() {
 bool LocalApic::CommandIsForMe() const {
   const unsigned shorthand = (command_low_ >> kShorthandShift) & 3;
   if (shorthand != 0) return shorthand != 3;  // self; all; all but self
-  const uint32_t destination = command_high_ >> 24;
+  return IsMe(command_high_ >> 24, (command_low_ & kLogicalMode) != 0);
+}
+
+bool LocalApic::IsMe(uint32_t destination, bool logical) const {
   if (destination == kBroadcast) return true;
-  if ((command_low_ & kLogicalMode) == 0) return destination == id_ >> 24;
+  if (!logical) return destination == id_ >> 24;
   const uint32_t mine = logical_destination_ >> 24;
   if (destination_format_ >> 28 == 0xf) return (destination & mine) != 0;
   // The cluster model: four bits name the cluster, four the CPUs in it.
@@ -276,6 +294,7 @@ void LocalApic::Accept(uint8_t vector) {
     Error(kReceiveIllegalVector);
   } else {
     request_.Add(vector);
+    level_.Remove(vector);
   }
 }
 

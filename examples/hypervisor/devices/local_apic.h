@@ -4,7 +4,8 @@
 // bits wide, 16 bytes apart, from 0xfee00000. What is there: ID, version, TPR,
 // PPR, EOI, LDR, DFR, SVR, ISR/TMR/IRR, ESR, ICR, the local vector table, and
 // the timer on a bus of 1 GHz. Interprocessor interrupts reach this CPU only;
-// those for others, and SMI, INIT and start-up ones, vanish.
+// those for others, and SMI, INIT and start-up ones, vanish: there is no other
+// CPU to start. An NMI to this one waits until TakeNmi().
 //
 // The PIC's output is wired to LINT0, and PassesExtInt() says whether it gets
 // through to the CPU: while the APIC is disabled, or by LVT LINT0 as ExtINT. A
@@ -28,7 +29,9 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <utility>
 
 #include "devices/clock.h"
 #include "devices/interrupts.h"
@@ -63,6 +66,20 @@ class LocalApic : public MmioDevice, public InterruptSource {
   // The PIC's interrupts reach the CPU.
   bool PassesExtInt() const;
 
+  // An interrupt message from the I/O APIC.
+  struct Message {
+    uint8_t vector;
+    uint8_t mode;  // fixed 0, lowest priority 1, NMI 4; others vanish
+    uint8_t destination;
+    bool logical;
+    bool level;
+  };
+  void Receive(const Message& message);
+  // Told the vector at the end of each level-triggered interrupt.
+  void OnEndOfLevel(std::function<void(uint8_t vector)> sink) {
+    end_of_level_ = std::move(sink);
+  }
+
   // CR8 is TPR bits 7:4 (SDM vol. 3, 11.8.6.1).
   uint8_t TaskPriorityClass() const;
   void SetTaskPriorityClass(uint8_t priority_class);
@@ -94,6 +111,7 @@ class LocalApic : public MmioDevice, public InterruptSource {
   // Interprocessor interrupts.
   void SendCommand();
   bool CommandIsForMe() const;
+  bool IsMe(uint32_t destination, bool logical) const;
   // Takes a fixed interrupt into IRR.
   void Accept(uint8_t vector);
   // Notes an error, and raises the error interrupt if it is not masked.
@@ -124,6 +142,8 @@ class LocalApic : public MmioDevice, public InterruptSource {
   std::array<uint32_t, kLvts> lvt_ = {};
   VectorSet request_;
   VectorSet in_service_;
+  VectorSet level_;  // the trigger mode of what was accepted
+  std::function<void(uint8_t vector)> end_of_level_;
   bool nmi_ = false;
 
   uint32_t timer_initial_ = 0;

@@ -7,11 +7,13 @@
 #include "devices/debug_console.h"
 #include "devices/exit_port.h"
 #include "devices/fw_cfg.h"
+#include "devices/io_apic.h"
 #include "devices/keyboard_controller.h"
 #include "devices/pic_pair.h"
 #include "devices/pit.h"
 #include "devices/reset_control.h"
 #include "devices/rtc.h"
+#include "devices/system_interrupts.h"
 #include "devices/test_device.h"
 #include "devices/uart.h"
 
@@ -43,15 +45,20 @@ struct Machine::Board {
       : serial(OrNothing(std::move(config.serial))),
         reset(OrNothing(std::move(config.reset))),
         local_apic(clock, kBootCpu),
-        pit(clock, pics.line(kTimerIrq)),
-        com1(kCom1, pics.line(kCom1Irq), serial),
-        keyboard(pics.line(kKeyboardIrq), reset),
+        io_apic(local_apic),
+        interrupts(pics, io_apic),
+        pit(clock, interrupts.line(kTimerIrq)),
+        com1(kCom1, interrupts.line(kCom1Irq), serial),
+        keyboard(interrupts.line(kKeyboardIrq), reset),
         reset_control(reset),
         rtc(clock, config.start_time, config.memory_bytes),
         fw_cfg(config.memory_bytes, kCpus, config.command_line),
         exit_port(OrNothing(std::move(config.exit))),
         debug_console(serial),
-        test_device(pics) {}
+        test_device(interrupts) {
+    local_apic.OnEndOfLevel(
+        [this](uint8_t vector) { io_apic.EndOfInterrupt(vector); });
+  }
 
   const std::function<void(char)> serial;
   const std::function<void()> reset;
@@ -60,6 +67,8 @@ struct Machine::Board {
   MmioBus mmio;
   PicPair pics;
   LocalApic local_apic;
+  IoApic io_apic;
+  SystemInterrupts interrupts;
   Pit pit;
   Uart com1;
   KeyboardController keyboard;
@@ -84,6 +93,7 @@ struct Machine::Board {
       ports.Attach(port, 1, &debug_console);
     }
     mmio.Attach(shadowmmu::Gpa(kLocalApicBase), kLocalApicBytes, &local_apic);
+    mmio.Attach(shadowmmu::Gpa(kIoApicBase), kIoApicBytes, &io_apic);
   }
 
   // What firmware does, done as firmware does it: through the ports.
@@ -113,6 +123,10 @@ Machine::~Machine() = default;
 IoBus& Machine::ports() { return board_->ports; }
 MmioBus& Machine::mmio() { return board_->mmio; }
 LocalApic& Machine::local_apic() { return board_->local_apic; }
+
+void Machine::MoveLocalApic(shadowmmu::Gpa base) {
+  board_->mmio.Move(&board_->local_apic, base);
+}
 
 bool Machine::InterruptPending() {
   return (board_->local_apic.PassesExtInt() && board_->pics.Pending()) ||

@@ -2,6 +2,7 @@
 //
 //   serial port COM1  0x3f8  IRQ 4      keyboard controller  0x60, 0x64
 //   PIC pair          0x20, 0xa0        CMOS and clock       0x70  (no IRQ)
+//   I/O APIC          0xfec00000
 //   PIT               0x40, 0x61 IRQ 0  local APIC           0xfee00000
 //   fw_cfg            0x510             exit port            0xf4
 //   test device       0xe0, 0x2000, 0xff000000
@@ -74,6 +75,10 @@ class Machine {
   MmioBus& mmio();
   // For the CPU's own faces of it: APIC_BASE.EN, CR8.
   LocalApic& local_apic();
+
+  // APIC_BASE: where its registers are (SDM vol. 3, 11.4.4). Memory that is
+  // there, or another device, hides them.
+  void MoveLocalApic(shadowmmu::Gpa base);
 
   // An interrupt waits for the CPU, from the PIC or the local APIC.
   bool InterruptPending();

@@ -1,5 +1,6 @@
 #include "devices/mmio_bus.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 namespace hypervisor {
@@ -20,6 +21,18 @@ void MmioBus::Attach(shadowmmu::Gpa first, uint64_t bytes, MmioDevice* device) {
     }
   }
   ranges_.push_back({.first = first, .bytes = bytes, .device = device});
+}
+
+void MmioBus::Move(const MmioDevice* device, shadowmmu::Gpa first) {
+  const auto moved =
+      std::find_if(ranges_.begin(), ranges_.end(),
+                   [&](const Range& range) { return range.device == device; });
+  if (moved == ranges_.end()) return;
+  // Last, so that what is there already is found first.
+  Range range = *moved;
+  ranges_.erase(moved);
+  range.first = first;
+  ranges_.push_back(range);
 }
 
 const MmioBus::Range* MmioBus::Find(shadowmmu::Gpa gpa, unsigned bytes) const {

@@ -5,7 +5,8 @@
 // are lost: absent memory on a PC.
 //
 // Invariants:
-//  1. The ranges of two devices do not overlap.
+//  1. The ranges of two devices do not overlap, but for those that a guest has
+//     moved.
 //  2. Read() returns zeros above the bytes that were asked for.
 //
 // Thread safety: none; attach before the guest runs.
@@ -35,6 +36,10 @@ class MmioBus {
   // Gives `device` the addresses [first, first + bytes). It must outlive the
   // bus, and none of the addresses may have an owner.
   void Attach(shadowmmu::Gpa first, uint64_t bytes, MmioDevice* device);
+
+  // The range of `device`, which is attached, begins at `first` from now on.
+  // Where it overlaps another, that one answers.
+  void Move(const MmioDevice* device, shadowmmu::Gpa first);
 
   // `bytes` is 1 to 8. An access that is not wholly within one device's range
   // goes nowhere: all ones.

@@ -10,7 +10,8 @@ constexpr uint16_t kLinePorts = 24;
 
 }  // namespace
 
-TestDevice::TestDevice(PicPair& pics) : pics_(pics), memory_(kMemoryBytes) {}
+TestDevice::TestDevice(SystemInterrupts& interrupts)
+    : interrupts_(interrupts), memory_(kMemoryBytes) {}
 
 void TestDevice::AttachTo(IoBus& ports, MmioBus& mmio) {
   ports.Attach(kData, kDataPorts, this);
@@ -32,8 +33,7 @@ uint32_t TestDevice::In(uint16_t port, unsigned bytes) {
 void TestDevice::Out(uint16_t port, unsigned bytes, uint32_t value) {
   if (port >= kLines) {
     const unsigned gsi = port - kLines;
-    if (gsi >= PicPair::kLines) return;
-    pics_.line(gsi).Set(value != 0 ? Signal::kHigh : Signal::kLow);
+    interrupts_.line(gsi).Set(value != 0 ? Signal::kHigh : Signal::kLow);
     return;
   }
   const unsigned first = port % kDataPorts;

@@ -4,9 +4,7 @@
 //   0xe0 to 0xe3        four bytes that read back what was written, by accesses
 //                       of 1, 2 or 4 bytes
 //   0x2000 to 0x2017    one port a global system interrupt: a write other than
-//   0
-//                       raises the line, 0 lowers it. 0 to 15 are the PIC's; no
-//                       I/O APIC is there for the rest
+//                       0 raises the line, 0 lowers it
 //   0xff000000, 64 KiB  memory that is not RAM: every access is emulated
 // Page flushing (0xe4) and the like are not needed: writes vanish.
 //
@@ -21,7 +19,7 @@
 
 #include "devices/io_bus.h"
 #include "devices/mmio_bus.h"
-#include "devices/pic_pair.h"
+#include "devices/system_interrupts.h"
 
 namespace hypervisor {
 
@@ -30,7 +28,7 @@ class TestDevice : public PortDevice, public MmioDevice {
   static constexpr uint64_t kMemoryBase = 0xff000000;
   static constexpr uint64_t kMemoryBytes = 0x10000;
 
-  explicit TestDevice(PicPair& pics);
+  explicit TestDevice(SystemInterrupts& interrupts);
 
   // Takes its ports and addresses.
   void AttachTo(IoBus& ports, MmioBus& mmio);
@@ -43,7 +41,7 @@ class TestDevice : public PortDevice, public MmioDevice {
   void Write(uint64_t offset, unsigned bytes, uint64_t value) override;
 
  private:
-  PicPair& pics_;
+  SystemInterrupts& interrupts_;
   std::array<uint8_t, 4> data_ = {};
   std::vector<uint8_t> memory_;
 };

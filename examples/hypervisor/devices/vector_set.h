@@ -17,6 +17,10 @@ class VectorSet {
   void Add(uint8_t vector) { words_[vector / 32] |= 1u << (vector % 32); }
   void Remove(uint8_t vector) { words_[vector / 32] &= ~(1u << (vector % 32)); }
 
+  bool Contains(uint8_t vector) const {
+    return (words_[vector / 32] >> (vector % 32) & 1) != 0;
+  }
+
   // The vector of highest priority: the greatest.
   std::optional<uint8_t> Highest() const {
     for (unsigned i = kWords; i-- > 0;) {

@@ -63,6 +63,7 @@ inline constexpr uint64_t kPg = shadowmmu::cr0::kPg;
 }  // namespace cr0
 namespace cr4 {
 inline constexpr uint64_t kOsfxsr = 1u << 9;
+inline constexpr uint64_t kUmip = 1u << 11;
 }  // namespace cr4
 
 struct Segment {

@@ -1,17 +1,20 @@
 #include "emulate/execution.h"
 
 #include "emulate/alu.h"
+#include "emulate/bit_scan.h"
 #include "emulate/exchange.h"
 #include "emulate/linear.h"
+#include "emulate/mmx_move.h"
+#include "emulate/multiply.h"
 #include "emulate/segment_load.h"
+#include "emulate/stack_frame.h"
+#include "emulate/system_load.h"
 #include "emulate/xmm_move.h"
 
 namespace hypervisor {
 namespace {
 
 using File = RegisterOperand::File;
-
-constexpr uint64_t kCr4Umip = 1u << 11;
 
 }  // namespace
 
@@ -89,8 +92,43 @@ BusResult Execution::Run() {
       return Input();
     case Operation::kOut:
       return Output();
+    case Operation::kMul:
+    case Operation::kImul:
+      return Multiply(cpu_, operands_, instruction_);
+    case Operation::kDiv:
+    case Operation::kIdiv:
+      return Divide(cpu_, operands_, instruction_);
+    case Operation::kBitScanForward:
+    case Operation::kBitScanReverse:
+      return ScanBits(cpu_, operands_, instruction_);
+    case Operation::kShiftLeftDouble:
+    case Operation::kShiftRightDouble:
+      return ShiftDouble(cpu_, operands_, instruction_);
+    case Operation::kEnter:
+      return EnterFrame(cpu_, operands_, stack_, instruction_);
+    case Operation::kLeave:
+      return LeaveFrame(cpu_, stack_, instruction_);
+    case Operation::kTranslate:
+      return Translate();
+    case Operation::kLoadGdt:
+    case Operation::kLoadIdt:
+      return LoadTable(cpu_, operands_, instruction_);
+    case Operation::kLoadLdt:
+      return LoadLdtRegister(cpu_, bus_, operands_, instruction_);
+    case Operation::kLoadTask:
+      return LoadTaskRegister(cpu_, bus_, operands_, instruction_);
+    case Operation::kStoreGdt:
+    case Operation::kStoreIdt:
+      return StoreTable(cpu_, operands_, instruction_);
+    case Operation::kStoreLdt:
+    case Operation::kStoreTask:
+      return StoreSelector(cpu_, operands_, instruction_);
+    case Operation::kJmpFar:
+      return JumpFar(cpu_, bus_, operands_, instruction_);
     case Operation::kSmsw:
       return StoreMachineStatus();
+    case Operation::kMovMmx:
+      return MoveMmx(cpu_, fx_, operands_, instruction_);
     case Operation::kMovXmm:
     case Operation::kMovXmmAligned:
     case Operation::kMovXmmLow:
@@ -308,10 +346,23 @@ BusResult Execution::Output() {
 
 // SMSW: 16 bits of CR0 into memory, as many as the register has into one.
 BusResult Execution::StoreMachineStatus() {
-  if (cpu_.cpl != 0 && (cpu_.cr4 & kCr4Umip) != 0) {
+  if (cpu_.cpl != 0 && (cpu_.cr4 & cr4::kUmip) != 0) {
     return BusResult::Inject(Exception::GeneralProtection());
   }
   return operands_.Store(first(), bytes_, cpu_.cr0);
+}
+
+// AL = the byte at rBX + AL.
+BusResult Execution::Translate() {
+  MemoryOperand memory;
+  memory.base = kRbx;
+  memory.displacement = ReadGpr(cpu_, kRax, 1);
+  memory.segment = SegmentOverride(instruction_).value_or(SegmentName::kDs);
+  uint64_t value = 0;
+  BusResult loaded = operands_.ReadAt(
+      memory.segment, EffectiveAddress(cpu_, instruction_, memory), 1, value);
+  if (loaded.ok()) WriteGpr(cpu_, kRax, 1, value);
+  return loaded;
 }
 
 }  // namespace hypervisor

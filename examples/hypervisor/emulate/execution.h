@@ -54,6 +54,7 @@ class Execution {
   BusResult Input();
   BusResult Output();
   BusResult StoreMachineStatus();
+  BusResult Translate();
 
   BusResult StoreSegment(const Operand& operand, uint64_t selector);
   BusResult LoadTarget(uint64_t& rip);

@@ -35,6 +35,7 @@ struct RegisterOperand {
     kControl,
     kDebug,
     kXmm,
+    kMmx,
   };
   File file = File::kGpr;
   uint8_t number = 0;
@@ -82,7 +83,7 @@ struct Instruction {
   uint8_t address_bytes = 0;  // 2, 4 or 8
   uint8_t condition = 0;      // tttn of a conditional one (APM vol. 3, 1.8.6)
   Prefixes prefixes = {};
-  std::array<Operand, 2> operands = {};
+  std::array<Operand, 3> operands = {};
   std::array<uint8_t, kMaxInstructionBytes> bytes = {};
 };
 

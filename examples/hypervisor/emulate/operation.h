@@ -76,6 +76,37 @@ enum class Operation : uint8_t {
   kIn,
   kOut,
 
+  // Products and quotients; the last two of an IMUL's three operands are its
+  // factors.
+  kMul,
+  kImul,
+  kDiv,
+  kIdiv,
+  // operands[0] = the number of a bit of operands[1]
+  kBitScanForward,
+  kBitScanReverse,
+  // operands[0] shifted by operands[2]; bits of operands[1] come in
+  kShiftLeftDouble,
+  kShiftRightDouble,
+  // A procedure's frame: ENTER has a size and a level.
+  kEnter,
+  kLeave,
+  kTranslate,  // XLAT
+
+  // What loads and stores tables and system segments.
+  kLoadGdt,
+  kLoadIdt,
+  kLoadLdt,
+  kLoadTask,
+  kStoreGdt,
+  kStoreIdt,
+  kStoreLdt,
+  kStoreTask,
+  kJmpFar,  // through memory
+
+  // MMX moves: one operand is memory or a general register.
+  kMovMmx,
+
   // SSE moves of `operand_bytes`; the upper part of an XMM register that is
   // loaded by less becomes zero.
   kMovXmm,

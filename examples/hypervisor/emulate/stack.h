@@ -27,9 +27,10 @@ class Stack {
   // Drops `bytes` (RET's operand).
   void Release(uint64_t bytes);
 
- private:
+  // How wide rSP is: 2, 4 or 8.
   unsigned PointerBytes() const;
 
+ private:
   CpuState& cpu_;
   Operands& operands_;
 };

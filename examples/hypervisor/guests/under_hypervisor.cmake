@@ -1,11 +1,7 @@
 # Every guest under the hypervisor, with all that a host does to a running guest:
 # shadow pages made obsolete, memory taken away and brought back, audits.
-#
-# Not task_switch_*: QEMU's TCG does not exit for a hardware task switch, but does
-# it, and takes the guest's CR3 for its own (docs/hypervisor.md).
 
 get_property(guests DIRECTORY ${CMAKE_CURRENT_LIST_DIR} PROPERTY GUEST_NAMES)
-list(FILTER guests EXCLUDE REGEX "^task_switch_")
 set(run ${CMAKE_CURRENT_LIST_DIR}/../run)
 set(disturbed --bump-every 10 --unplug-every 50 --audit-every 1000)
 set(hypervisor_elf HYPERVISOR_ELF=$<TARGET_FILE:hypervisor>)

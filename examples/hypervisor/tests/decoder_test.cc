@@ -114,9 +114,11 @@ TEST_F(DecoderTest, PrefixOfAnXmmMoveCountsWhereverItStands) {
   }
 }
 
-TEST_F(DecoderTest, MovesOfMmxAndAvxAreUnknown) {
-  EXPECT_EQ(Decode(CpuMode::k64Bit, {0x0f, 0x7f, 0x07}).operation,
-            Operation::kUnknown);
+TEST_F(DecoderTest, MovesOfMmxAreKnownAndThoseOfAvxAreNot) {
+  const Instruction mmx = Decode(CpuMode::k64Bit, {0x0f, 0x7f, 0x0f});
+  EXPECT_EQ(mmx.operation, Operation::kMovMmx);
+  EXPECT_TRUE(mmx.operands[1].Is(File::kMmx));
+  EXPECT_EQ(mmx.operands[1].reg.number, 1);
   const Instruction avx = Decode(CpuMode::k64Bit, {0xc5, 0xf8, 0x11, 0x07});
   EXPECT_EQ(avx.operation, Operation::kUnknown);
   EXPECT_EQ(avx.length, 4);

@@ -51,6 +51,9 @@ class StringTrialMaker {
       code.push_back(0x67);
       mask = mode_ == CpuMode::k32Bit ? 0xffff : 0xffffffff;
     }
+    for (size_t i = code.size(); i > 1; --i) {
+      std::swap(code[i - 1], code[random_.Below(i)]);
+    }
     if (mode_ == CpuMode::k64Bit && random_.OneIn(4)) code.push_back(0x48);
     code.push_back(opcode);
     SetMasked(cpu, kRsi, RandomPlace(), mask);

@@ -142,5 +142,96 @@ TEST_F(EmulatorSegmentTest, CallIsRefusedBeforeItPushes) {
   EXPECT_EQ(bus_.Count(Call::kWrite), 0u);
 }
 
+TEST_F(EmulatorSegmentTest, TaskRegisterIsLoadedByMemoryAndTheTaskIsBusy) {
+  cpu_.gdtr = {.limit = 0x3f, .base = kData};
+  bus_.SetWord(kData + 0x10, 8, 0x12008934'56780067);  // a free TSS
+  bus_.SetWord(kData + 0x18, 8, 0x1);                  // its base above 4 GiB
+  bus_.SetWord(kData + 0x800, 2, 0x10);
+  cpu_.gpr[kRbx] = kData + 0x800;
+  EXPECT_EQ(Execute({0x0f, 0x00, 0x1b}).kind, Kind::kDone);  // LTR [rbx]
+  EXPECT_EQ(cpu_.tr.selector, 0x10);
+  EXPECT_EQ(cpu_.tr.base, 0x1'12345678u);
+  EXPECT_EQ(cpu_.tr.attributes, 0x8b);
+  EXPECT_EQ(bus_.Word(kData + 0x15, 1), 0x8bu);
+  // Busy now.
+  cpu_.rip = kBase;
+  ExpectFault(Execute({0x0f, 0x00, 0x1b}), Exception::GeneralProtection(0x10));
+}
+
+TEST_F(EmulatorSegmentTest, LdtIsLoadedByMemory) {
+  cpu_.gdtr = {.limit = 0x3f, .base = kData};
+  bus_.SetWord(kData + 0x10, 8, 0x00008200'00000fff);
+  bus_.SetWord(kData + 0x800, 2, 0x10);
+  cpu_.gpr[kRbx] = kData + 0x800;
+  EXPECT_EQ(Execute({0x0f, 0x00, 0x13}).kind, Kind::kDone);  // LLDT [rbx]
+  EXPECT_EQ(cpu_.ldtr.limit, 0xfffu);
+  bus_.SetWord(kData + 0x800, 2, 0);
+  cpu_.rip = kBase;
+  EXPECT_EQ(Execute({0x0f, 0x00, 0x13}).kind, Kind::kDone);
+  EXPECT_EQ(cpu_.ldtr.attributes, 0);
+  cpu_.rip = kBase;
+  cpu_.cpl = 3;
+  ExpectFault(Execute({0x0f, 0x00, 0x13}), Exception::GeneralProtection());
+}
+
+TEST_F(EmulatorSegmentTest, TablesAreLoadedByMemory) {
+  bus_.SetWord(kData, 2, 0x4321);
+  bus_.SetWord(kData + 2, 8, 0x12345678abcd);
+  cpu_.gpr[kRbx] = kData;
+  EXPECT_EQ(Execute({0x0f, 0x01, 0x13}).kind, Kind::kDone);  // LGDT [rbx]
+  EXPECT_EQ(cpu_.gdtr.limit, 0x4321u);
+  EXPECT_EQ(cpu_.gdtr.base, 0x12345678abcdu);
+  bus_.SetWord(kData + 2, 8, 0x1111111111111111);
+  cpu_.rip = kBase;
+  ExpectFault(Execute({0x0f, 0x01, 0x1b}), Exception::GeneralProtection());
+}
+
+TEST_F(EmulatorSegmentTest, TablesAndSelectorsAreStored) {
+  cpu_.gdtr = {.limit = 0x3f, .base = 0xffff800012345678};
+  cpu_.tr.selector = 0x28;
+  cpu_.gpr[kRbx] = kData;
+  EXPECT_EQ(Execute({0x0f, 0x01, 0x03}).kind, Kind::kDone);  // SGDT [rbx]
+  EXPECT_EQ(bus_.Word(kData, 2), 0x3fu);
+  EXPECT_EQ(bus_.Word(kData + 2, 8), 0xffff800012345678u);
+  cpu_.rip = kBase;
+  EXPECT_EQ(Execute({0x0f, 0x00, 0x0b}).kind, Kind::kDone);  // STR [rbx]
+  EXPECT_EQ(bus_.Word(kData, 4), 0x56780028u);
+  cpu_.rip = kBase;
+  cpu_.cpl = 3;
+  cpu_.cr4 |= cr4::kUmip;
+  ExpectFault(Execute({0x0f, 0x01, 0x0b}), Exception::GeneralProtection());
+  ExpectFault(Execute({0x0f, 0x00, 0x03}), Exception::GeneralProtection());
+}
+
+TEST_F(EmulatorSegmentTest, FarJumpTakesItsPointerFromMemory) {
+  cpu_.gdtr = {.limit = 0x3f, .base = kData};
+  bus_.SetWord(kData + 0x10, 8, 0x00af9a000000ffff);
+  bus_.SetWord(kData + 0x800, 8, kBase + 0x123);
+  bus_.SetWord(kData + 0x808, 2, 0x10);
+  cpu_.gpr[kRbx] = kData + 0x800;
+  EXPECT_EQ(Execute({0x48, 0xff, 0x2b}).kind, Kind::kDone);  // LJMP [rbx]
+  EXPECT_EQ(cpu_.rip, kBase + 0x123);
+  EXPECT_EQ(cpu_.cs.selector, 0x10);
+  EXPECT_TRUE(cpu_.cs.Has(Segment::kLong | Segment::kAccessed));
+  cpu_.rip = kBase;
+  bus_.SetWord(kData + 0x808, 2, 0);
+  ExpectFault(Execute({0x48, 0xff, 0x2b}), Exception::GeneralProtection());
+}
+
+TEST_F(EmulatorSegmentTest, QuotientThatDoesNotFitIsADivideError) {
+  const Exception error = {ExceptionVector::kDivideError, std::nullopt, {}};
+  cpu_.gpr[kRbx] = kData;
+  bus_.SetWord(kData, 8, 0);
+  ExpectFault(Execute({0x48, 0xf7, 0x33}), error);  // DIV [rbx]
+  ExpectFault(Execute({0x48, 0xf7, 0x3b}), error);  // IDIV [rbx]
+  bus_.SetWord(kData, 8, 2);
+  cpu_.gpr[kRdx] = 2;
+  ExpectFault(Execute({0x48, 0xf7, 0x33}), error);
+  bus_.SetWord(kData, 8, ~uint64_t{0});
+  cpu_.gpr[kRdx] = uint64_t{1} << 63;
+  cpu_.gpr[kRax] = 0;
+  ExpectFault(Execute({0x48, 0xf7, 0x3b}), error);
+}
+
 }  // namespace
 }  // namespace hypervisor

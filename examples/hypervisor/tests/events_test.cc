@@ -111,39 +111,33 @@ TEST(Events, AnInterruptThatAnExceptionCutShortWaitsForInterruptsToBeOn) {
   EXPECT_FALSE(events.InterruptWaits());
 }
 
-TEST(Events, AnNmiComesWithInterruptsOffButNotInAShadow) {
+TEST(Events, AFaultIsToldFromATrapAndAnInterrupt) {
+  Events events;
+  events.Interrupt(0x40);
+  EXPECT_FALSE(events.Faults());
+  events.Raise(Exception::GeneralProtection());
+  EXPECT_TRUE(events.Faults());
+  events.TakeExitIntInfo(0);
+  EXPECT_FALSE(events.Faults());
+  events.Raise({ExceptionVector::kDebug, std::nullopt, {}});
+  EXPECT_FALSE(events.Faults());
+}
+
+TEST(Events, AnNmiIsDeliveredWithInterruptsOff) {
   Events events;
   events.Nmi();
-  EXPECT_FALSE(events.Idle());
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
+  events.TakeExitIntInfo(0);
+  EXPECT_TRUE(events.NmiMasked());
+  EXPECT_EQ(events.Next(InterruptFlag::kSet), 0u);
+}
+
+TEST(Events, AnNmiIsNotDeliveredInAShadow) {
+  Events events;
+  events.Nmi();
+  EXPECT_FALSE(events.Idle()) << "no interrupt is to be acknowledged before it";
   EXPECT_EQ(events.Next(InterruptFlag::kShadow), 0u);
   EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
-  EXPECT_EQ(events.Next(InterruptFlag::kClear), 0u);
-}
-
-TEST(Events, AnNmiWaitsForTheEndOfTheHandlerOfAnother) {
-  Events events;
-  events.Nmi();
-  events.Next(InterruptFlag::kClear);
-  events.TakeExitIntInfo(0);
-  events.Nmi();
-  events.Nmi();
-  EXPECT_TRUE(events.NmiWaits());
-  EXPECT_FALSE(events.NmiDue());
-  EXPECT_TRUE(events.Idle()) << "an interrupt may interrupt the handler";
-  EXPECT_EQ(events.Next(InterruptFlag::kClear), 0u);
-  events.EndNmi();
-  EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
-  events.EndNmi();
-  EXPECT_EQ(events.Next(InterruptFlag::kClear), 0u) << "two are one";
-}
-
-TEST(Events, AnNmiWhoseDeliveryExitedIsDeliveredAgain) {
-  Events events;
-  events.Nmi();
-  events.Next(InterruptFlag::kClear);
-  events.TakeExitIntInfo(Encoded(event::kNmi, 2));
-  EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
-  EXPECT_TRUE(events.NmiBlocked());
 }
 
 TEST(Events, AnInterruptThatIsUnderWayComesBeforeAnNmi) {
@@ -151,6 +145,38 @@ TEST(Events, AnInterruptThatIsUnderWayComesBeforeAnNmi) {
   events.Nmi();
   EXPECT_EQ(events.Next(InterruptFlag::kClear),
             Encoded(event::kInterrupt, 0x30));
+  events.TakeExitIntInfo(0);
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
+}
+
+TEST(Events, AnNmiWaitsForTheEndOfTheOneBefore) {
+  Events events;
+  events.Nmi();
+  events.Next(InterruptFlag::kSet);
+  events.TakeExitIntInfo(0);
+  events.Nmi();
+  events.Nmi();
+  EXPECT_EQ(events.Next(InterruptFlag::kSet), 0u);
+  EXPECT_TRUE(events.NmiWaits());
+  events.UnmaskNmi();
+  EXPECT_EQ(events.Next(InterruptFlag::kSet), Encoded(event::kNmi, 2));
+  events.TakeExitIntInfo(0);
+  EXPECT_FALSE(events.NmiWaits());
+}
+
+TEST(Events, AnNmiWhoseDeliveryExitedIsDeliveredAgain) {
+  Events events;
+  events.Nmi();
+  const uint64_t nmi = events.Next(InterruptFlag::kClear);
+  events.TakeExitIntInfo(nmi);
+  EXPECT_EQ(events.Next(InterruptFlag::kClear), nmi);
+}
+
+TEST(Events, AnExceptionGoesBeforeAnNmiAndKeepsIt) {
+  Events events;
+  events.Nmi();
+  events.Raise(kPageFault);
+  EXPECT_NE(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
   events.TakeExitIntInfo(0);
   EXPECT_EQ(events.Next(InterruptFlag::kClear), Encoded(event::kNmi, 2));
 }

@@ -91,7 +91,6 @@ TEST_F(LocalApicTest, CommandReachesThisCpuByEveryName) {
   EXPECT_FALSE(arrives(2, 0));
   EXPECT_TRUE(arrives(0, 2u << 18)) << "all including self";
   EXPECT_FALSE(arrives(3, 3u << 18)) << "all excluding self";
-  EXPECT_FALSE(arrives(3, 4u << 8)) << "NMI is for nobody here";
   Write(0xd0, 0x02000000);
   EXPECT_TRUE(arrives(0x06, kLogical));
   EXPECT_FALSE(arrives(0x05, kLogical));
@@ -99,6 +98,28 @@ TEST_F(LocalApicTest, CommandReachesThisCpuByEveryName) {
   Write(0xd0, 0x21000000);
   EXPECT_TRUE(arrives(0x23, kLogical));
   EXPECT_FALSE(arrives(0x13, kLogical));
+}
+
+TEST_F(LocalApicTest, NmiToItselfWaitsUntilItIsTaken) {
+  constexpr uint32_t kNmi = 4u << 8;
+  constexpr uint32_t kAllButSelf = 3u << 18;
+  Write(kIcr, kAllButSelf | kNmi);
+  EXPECT_FALSE(apic_.TakeNmi());
+  Write(kIcrHigh, 3u << 24);
+  Write(kIcr, kNmi);
+  Write(kIcr, kNmi);
+  EXPECT_EQ(Take(), -1) << "no vector";
+  EXPECT_TRUE(apic_.TakeNmi());
+  EXPECT_FALSE(apic_.TakeNmi()) << "two are one";
+}
+
+TEST_F(LocalApicTest, StartOfOtherCpusReachesNobody) {
+  constexpr uint32_t kAllButSelf = 3u << 18;
+  Write(kIcr, kAllButSelf | 0x4500);  // INIT
+  Write(kIcr, kAllButSelf | 0x4600);  // start-up
+  EXPECT_EQ(Read(kIcr) & 1u << 12, 0u) << "it is never busy";
+  EXPECT_EQ(Take(), -1);
+  EXPECT_FALSE(apic_.TakeNmi());
 }
 
 TEST_F(LocalApicTest, IllegalVectorIsAnErrorThatInterrupts) {

@@ -68,7 +68,7 @@ TEST_F(MachineTest, WhatIsNotThereReadsAllOnes) {
   EXPECT_EQ(In(0xcfc, 4), 0xffffffffu);
   Out(0x80, 1);
   Out(0xed, 1);
-  EXPECT_EQ(machine_.mmio().Read(Gpa(0xfec00000), 4), 0xffffffffu);
+  EXPECT_EQ(machine_.mmio().Read(Gpa(0xfed00000), 4), 0xffffffffu);
 }
 
 TEST_F(MachineTest, ExitPortTellsTheCode) {
@@ -151,6 +151,37 @@ TEST_F(MachineTest, TestDevicePortReadsBackInEverySize) {
   EXPECT_EQ(In(0xe0, 4), 0x1234ab78u);
   Out(0xe3, 0x9988, 2);
   EXPECT_EQ(In(0xe3, 2), 0xff88u);
+}
+
+TEST_F(MachineTest, LinesAreTheIoApicsToo) {
+  const auto write = [this](uint64_t offset, uint32_t value) {
+    machine_.mmio().Write(Gpa(0xfec00000 + offset), 4, value);
+  };
+  machine_.mmio().Write(Gpa(0xfee000f0), 4, 0x1ff);
+  Out(0x21, 0xff);
+  Out(0xa1, 0xff);
+  write(0, 0x10 + 2 * 20);
+  write(0x10, 0x91);
+  Out(0x2000 + 20, 1);
+  EXPECT_EQ(Take(), 0x91);
+  machine_.mmio().Write(Gpa(0xfee000b0), 4, 0);
+  write(0, 0x10 + 2 * 2);
+  write(0x10, 0x92);
+  Out(0x2000, 0);
+  Out(0x2000, 1);
+  EXPECT_EQ(Take(), 0x92) << "the timer's line is number 2 there";
+}
+
+TEST_F(MachineTest, LocalApicMovesToWhereTheGuestWantsIt) {
+  const uint64_t version = machine_.mmio().Read(Gpa(0xfee00030), 4);
+  machine_.MoveLocalApic(Gpa(0xfed40000));
+  EXPECT_EQ(machine_.mmio().Read(Gpa(0xfed40030), 4), version);
+  EXPECT_EQ(machine_.mmio().Read(Gpa(0xfee00030), 4), 0xffffffffu);
+  // Over another device it is not seen.
+  machine_.MoveLocalApic(Gpa(0xff000000));
+  EXPECT_EQ(machine_.mmio().Read(Gpa(0xff000030), 4), 0u);
+  machine_.MoveLocalApic(Gpa(0xfee00000));
+  EXPECT_EQ(machine_.mmio().Read(Gpa(0xfee00030), 4), version);
 }
 
 TEST_F(MachineTest, TestDeviceMemoryReadsBack) {

@@ -117,6 +117,7 @@ class NativeComparison : public testing::TestWithParam<CpuMode> {
     CompareOutcome(outcome, trap);
     CompareStates(trial, emulated, real);
     EXPECT_TRUE(SameXmm(emulated_fx, real_fx));
+    EXPECT_TRUE(SameMmx(emulated_fx, real_fx));
     CompareMemory(bus);
     ++compared_;
     if (trap) ++trapped_;
@@ -185,6 +186,15 @@ class NativeComparison : public testing::TestWithParam<CpuMode> {
     return std::memcmp(a.bytes.data() + FxsaveImage::kXmm,
                        b.bytes.data() + FxsaveImage::kXmm,
                        registers * FxsaveImage::kXmmBytes) == 0;
+  }
+
+  // The x87 registers' lower parts.
+  static bool SameMmx(const FxsaveImage& a, const FxsaveImage& b) {
+    constexpr size_t kFirstMmx = 32;
+    for (size_t at = kFirstMmx; at < FxsaveImage::kXmm; at += 16) {
+      if (std::memcmp(&a.bytes[at], &b.bytes[at], 8) != 0) return false;
+    }
+    return true;
   }
 
   void CompareMemory(FakeBus& bus) {

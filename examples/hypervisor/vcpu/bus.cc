@@ -69,6 +69,17 @@ BusResult Bus::Translate(Gva gva, const BusAccess& access, size_t bytes,
   return BusResult::Ok();
 }
 
+bool Bus::IsMemory(Gva gva) {
+  const BusAccess access = {shadowmmu::AccessType::kRead,
+                            shadowmmu::Privilege::kSupervisor,
+                            shadowmmu::Implicit::kYes};
+  const shadowmmu::Translation found = vcpu_.Translate(gva, AccessOf(access));
+  return found.gpa && mmu_.FindSlot(vcpu_.address_space(),
+                                    shadowmmu::Gfn(found.gpa->value() >>
+                                                   shadowmmu::kPageShift))
+                          .has_value();
+}
+
 BusResult Bus::ReadPiece(Gpa gpa, std::span<std::byte> out) {
   const FaultOutcome outcome = mmu_.GuestRead(vcpu_.address_space(), gpa, out);
   if (outcome.resume()) return BusResult::Ok();

@@ -49,6 +49,9 @@ class Bus final : public GuestBus {
   uint32_t In(uint16_t port, unsigned bytes) override;
   void Out(uint16_t port, unsigned bytes, uint32_t value) override;
 
+  // Whether a read there, by the CPU itself, would be one of memory.
+  bool IsMemory(shadowmmu::Gva gva);
+
   // The CPU's side of an access: RFLAGS.AC and PKRU as they are now.
   shadowmmu::Access AccessOf(const BusAccess& access) const;
 

@@ -73,7 +73,7 @@ void Cpuid::Apply(std::span<const std::string> flags) {
       {"umip", &Cpuid::hidden_7_ecx_, kUmip},
       {"nx", &Cpuid::hidden_extended_edx_, kNx},
       {"pdpe1gb", &Cpuid::hidden_extended_edx_, kPages1G},
-      {"apic", &Cpuid::hidden_1_edx_, kApic},
+      {"apic", &Cpuid::hidden_1_edx_, kLocalApic},
       {"pse", &Cpuid::hidden_1_edx_, kPse},
       {"pse36", &Cpuid::hidden_1_edx_, kPse36},
   };
@@ -120,7 +120,7 @@ CpuidResult Cpuid::Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const {
     case 0x80000001:
       result.ecx &= kOnlyExtendedEcx;
       result.edx &= ~(kNeverExtendedEdx | hidden_extended_edx_ |
-                      (hidden_1_edx_ & (kPse | kApic | kPse36)));
+                      (hidden_1_edx_ & (kPse | kLocalApic | kPse36)));
       break;
     case 0x80000008:
       result.ebx = 0;

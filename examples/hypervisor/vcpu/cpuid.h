@@ -24,8 +24,14 @@ class Cpuid {
   // and what depends on nothing here, is left to the CPU.
   void Apply(std::span<const std::string> flags);
 
+  // Shows the local APIC, which is there in any case.
+  void OfferLocalApic() { hidden_1_edx_ &= ~kLocalApic; }
+
   // What the guest reads with these in EAX and ECX; `cr4` is the guest's.
   CpuidResult Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const;
+  // Of leaf 1's EDX: an APIC that is not enabled is not there (SDM vol. 3,
+  // 11.4.3).
+  static constexpr uint32_t kLocalApic = 1u << 9;
 
   // The bits of CR4 that the guest may set.
   uint64_t AllowedCr4() const;
@@ -37,8 +43,7 @@ class Cpuid {
   // Bits that are hidden, and shown all the same, by name.
   // There is a local APIC, but no table that says how interrupts get to it: who
   // uses it must be told so by the user (Xen).
-  static constexpr uint32_t kApic = 1u << 9;
-  uint32_t hidden_1_edx_ = kApic;
+  uint32_t hidden_1_edx_ = kLocalApic;
   uint32_t hidden_7_ebx_ = 0;
   uint32_t hidden_7_ecx_ = 0;
   uint32_t hidden_extended_edx_ = 0;

@@ -49,6 +49,7 @@ void Events::TakeExitIntInfo(uint64_t info) {
   cr2_.reset();
   if (interrupt_accepted_) interrupt_.reset();
   interrupt_accepted_ = false;
+  nmi_under_way_ = false;
   // Without its valid bit the rest is stale.
   if ((info & event::kValid) == 0) return;
   const auto vector = static_cast<uint8_t>(info & event::kVector);
@@ -58,8 +59,9 @@ void Events::TakeExitIntInfo(uint64_t info) {
       interrupt_accepted_ = true;
       break;
     case event::kNmi:
-      nmi_waits_ = true;
-      nmi_blocked_ = false;
+      nmi_ = true;
+      nmi_under_way_ = true;
+      nmi_masked_ = false;
       break;
     case event::kException: {
       constexpr uint8_t kBreakpoint = 3;
@@ -81,6 +83,10 @@ void Events::TakeExitIntInfo(uint64_t info) {
 
 void Events::Forget() {
   exception_.reset();
+  if (nmi_under_way_) {
+    nmi_ = false;
+    nmi_masked_ = true;
+  }
   if (interrupt_accepted_) interrupt_.reset();
   interrupt_accepted_ = false;
 }
@@ -113,9 +119,10 @@ void Events::Interrupt(uint8_t vector) {
 
 uint64_t Events::Next(InterruptFlag flag) {
   if (exception_) return Encode(*exception_);
-  if (!interrupt_accepted_ && NmiDue() && flag != InterruptFlag::kShadow) {
-    nmi_waits_ = false;
-    nmi_blocked_ = true;
+  if (nmi_ && !nmi_masked_ && !interrupt_accepted_ &&
+      flag != InterruptFlag::kShadow) {
+    nmi_ = false;
+    nmi_masked_ = true;
     constexpr uint64_t kNmiVector = 2;
     return event::kValid | uint64_t{event::kNmi} << event::kTypeShift |
            kNmiVector;

@@ -6,10 +6,10 @@
 //  2. An interrupt that was acknowledged, and whose delivery was cut short by
 //  an
 //     exception, is delivered after it, when interrupts are on again.
-//  3. What a software interrupt, INT3 or INTO was to do is not remembered: RIP
+//  3. After an NMI no other is delivered before IRET has been executed (15.20,
+//     8.2.3); one more waits.
+//  4. What a software interrupt, INT3 or INTO was to do is not remembered: RIP
 //     is still there, and the guest executes it anew.
-//  4. From the delivery of an NMI to the IRET of its handler no other is
-//     delivered; one waits, and those after it are the same.
 //
 // Thread safety: belongs to one vCPU.
 
@@ -38,16 +38,23 @@ class Events {
   // An interrupt that the interrupt controller has been told is taken.
   void Interrupt(uint8_t vector);
 
-  void Nmi() { nmi_waits_ = true; }
-  // The handler's IRET is done.
-  void EndNmi() { nmi_blocked_ = false; }
+  // What Next returned last is a fault: the RFLAGS that its handler finds have
+  // RF set, so that a breakpoint there is not met twice (8.3.2).
+  bool Faults() const {
+    return exception_ && exception_->vector != ExceptionVector::kDebug;
+  }
+
+  // An NMI has come.
+  void Nmi() { nmi_ = true; }
+  // NMIs are masked: IRET is to be told.
+  bool NmiMasked() const { return nmi_masked_; }
+  void UnmaskNmi() { nmi_masked_ = false; }
+  bool NmiWaits() const { return nmi_; }
+  // One waits, and is not masked.
+  bool NmiDue() const { return nmi_ && !nmi_masked_; }
 
   // Whether an interrupt may be acknowledged: nothing else is to be delivered.
   bool Idle() const { return !exception_ && !interrupt_ && !NmiDue(); }
-  bool NmiWaits() const { return nmi_waits_; }
-  bool NmiBlocked() const { return nmi_blocked_; }
-  // One waits, and no handler runs.
-  bool NmiDue() const { return nmi_waits_ && !nmi_blocked_; }
   // An exception was raised while a double fault was being delivered.
   bool shutdown() const { return shutdown_; }
 
@@ -64,9 +71,11 @@ class Events {
   std::optional<uint8_t> interrupt_;
   // The interrupt's delivery was under way, and nothing has come in between.
   bool interrupt_accepted_ = false;
-  bool nmi_waits_ = false;
-  bool nmi_blocked_ = false;
   std::optional<uint64_t> cr2_;
+  bool nmi_ = false;
+  // The delivery of an NMI was cut short.
+  bool nmi_under_way_ = false;
+  bool nmi_masked_ = false;
   bool shutdown_ = false;
 };
 

@@ -9,6 +9,10 @@ namespace {
 constexpr uint32_t kTsc = 0x10;
 constexpr uint32_t kApicBase = 0x1b;
 constexpr uint32_t kPatchLevel = 0x8b;
+// Intel's, which images ask for without a look at who made the CPU.
+constexpr uint32_t kMachineCheckCapability = 0x179;  // no banks
+constexpr uint32_t kMachineCheckStatus = 0x17a;
+constexpr uint32_t kMiscEnable = 0x1a0;
 constexpr uint32_t kDebugControl = 0x1d9;
 constexpr uint32_t kPat = 0x277;
 // MTRRs, of which there are none but the default type (7.7.2, 7.7.5): Xen asks
@@ -62,6 +66,10 @@ std::optional<uint64_t> Msrs::Read(uint32_t msr) const {
       return mtrr_default_type_;
     case kEfer:
       return paging_.efer();
+    case kMiscEnable:
+      return misc_enable_;
+    case kMachineCheckCapability:
+    case kMachineCheckStatus:
     case kPatchLevel:
     case kDebugControl:
     case kSystemConfiguration:
@@ -73,6 +81,20 @@ std::optional<uint64_t> Msrs::Read(uint32_t msr) const {
   }
 }
 
+// No x2APIC. The page is where the guest wants it, below the end of physical
+// addresses.
+bool Msrs::WriteApicBase(uint64_t value) {
+  const uint64_t page = value & ~uint64_t{0xfff};
+  if ((value & 0xfff & ~(kApicEnabled | kBootstrapCpu)) != 0) return false;
+  if (value >> physical_bits_ != 0) return false;
+  apic_base_ = value;
+  machine_.local_apic().SetGlobalEnable(
+      apic_enabled() ? LocalApic::GlobalEnable::kEnabled
+                     : LocalApic::GlobalEnable::kDisabled);
+  machine_.MoveLocalApic(shadowmmu::Gpa(page));
+  return true;
+}
+
 std::optional<Exception> Msrs::Write(uint32_t msr, uint64_t value) {
   if (IsCounter(msr)) return std::nullopt;
   switch (msr) {
@@ -80,12 +102,7 @@ std::optional<Exception> Msrs::Write(uint32_t msr, uint64_t value) {
       vmcb_.tsc_offset = value - ReadTsc();
       return std::nullopt;
     case kApicBase:
-      // It stays where it is.
-      if ((value & ~kApicEnabled) != (kApicBaseAtReset & ~kApicEnabled)) break;
-      apic_base_ = value;
-      local_apic_.SetGlobalEnable((value & kApicEnabled) != 0
-                                      ? LocalApic::GlobalEnable::kEnabled
-                                      : LocalApic::GlobalEnable::kDisabled);
+      if (!WriteApicBase(value)) break;
       return std::nullopt;
     case kPat:
       if (!IsPat(value)) break;
@@ -97,6 +114,10 @@ std::optional<Exception> Msrs::Write(uint32_t msr, uint64_t value) {
       return std::nullopt;
     case kEfer:
       return paging_.WriteEfer(value);
+    case kMiscEnable:
+      misc_enable_ = value;
+      return std::nullopt;
+    case kMachineCheckStatus:
     case kPatchLevel:
     case kDebugControl:
     case kSystemConfiguration:

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "devices/local_apic.h"
+#include "devices/machine.h"
 #include "emulate/exception.h"
 #include "svm/vmcb.h"
 #include "vcpu/paging.h"
@@ -18,28 +18,39 @@ namespace hypervisor {
 
 class Msrs {
  public:
-  // All outlive this.
-  Msrs(Paging& paging, LocalApic& local_apic, Vmcb& vmcb)
-      : paging_(paging), local_apic_(local_apic), vmcb_(vmcb) {}
+  // All outlive this. `physical_bits` is how wide the guest's addresses are.
+  Msrs(Paging& paging, Machine& machine, Vmcb& vmcb, unsigned physical_bits)
+      : paging_(paging),
+        machine_(machine),
+        vmcb_(vmcb),
+        physical_bits_(physical_bits) {}
 
   // nullopt: #GP(0).
   std::optional<uint64_t> Read(uint32_t msr) const;
   // nullopt: it is written.
   std::optional<Exception> Write(uint32_t msr, uint64_t value);
 
+  // APIC_BASE.EN.
+  bool apic_enabled() const { return (apic_base_ & kApicEnabled) != 0; }
+
  private:
+  // False: #GP(0).
+  bool WriteApicBase(uint64_t value);
+
   static constexpr uint64_t kBootstrapCpu = 1u << 8;
   static constexpr uint64_t kApicEnabled = 1u << 11;
   static constexpr uint64_t kApicBaseAtReset =
       kLocalApicBase | kBootstrapCpu | kApicEnabled;
 
   Paging& paging_;
-  LocalApic& local_apic_;
+  Machine& machine_;
   Vmcb& vmcb_;
+  const unsigned physical_bits_;
   uint64_t pat_ = 0x0007'0406'0007'0406;  // at reset (APM vol. 2, 7.8.2)
   // MTRRs on, write-back where none says otherwise (7.7.2.2).
   uint64_t mtrr_default_type_ = 0x806;
   uint64_t apic_base_ = kApicBaseAtReset;
+  uint64_t misc_enable_ = 0;
 };
 
 }  // namespace hypervisor

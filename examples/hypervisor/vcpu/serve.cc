@@ -16,6 +16,10 @@ using shadowmmu::FaultOutcome;
 using shadowmmu::Gva;
 namespace pf_error = shadowmmu::pf_error;
 
+// CR8, and what fits into it (APM vol. 2, 3.1.5).
+constexpr unsigned kTaskPriority = 8;
+constexpr uint64_t kHighestPriority = 15;
+
 }  // namespace
 
 absl::Status Vcpu::Serve() {
@@ -37,11 +41,10 @@ absl::Status Vcpu::Serve() {
       return ServeHalt();
     case ExitCode::kInvlpg:
       return ServeInvlpg();
-    case ExitCode::kIret:
-      iret_ = vmcb_.rip;
-      return absl::OkStatus();
     case ExitCode::kTaskSwitch:
       return ServeTaskSwitch();
+    case ExitCode::kWriteTr:
+      return Emulate();
     case ExitCode::kInvd:
     case ExitCode::kWbinvd:
       Skip(2);
@@ -70,6 +73,11 @@ absl::Status Vcpu::Serve() {
 }
 
 absl::Status Vcpu::ServePageFault() {
+  if (task_guard_.IsLookAtTss(vmcb_.exit_info_2)) {
+    const auto request =
+        task_guard_.SwitchAt(State(), vmcb_, bus_, emulator_.decoder());
+    return request ? SwitchTask(*request) : absl::OkStatus();
+  }
   const auto code = static_cast<uint32_t>(vmcb_.exit_info_1);
   BusAccess access;
   access.type = (code & pf_error::kFetch) != 0   ? shadowmmu::AccessType::kFetch
@@ -122,9 +130,10 @@ absl::Status Vcpu::ServePush(const FaultOutcome& outcome) {
 }
 
 void Vcpu::ServeCpuid() {
-  const CpuidResult result =
-      cpuid_.Read(static_cast<uint32_t>(vmcb_.rax),
-                  static_cast<uint32_t>(registers_.gpr[kRcx]), paging_.cr4());
+  const auto leaf = static_cast<uint32_t>(vmcb_.rax);
+  CpuidResult result = cpuid_.Read(
+      leaf, static_cast<uint32_t>(registers_.gpr[kRcx]), paging_.cr4());
+  if (leaf == 1 && !msrs_.apic_enabled()) result.edx &= ~Cpuid::kLocalApic;
   vmcb_.rax = result.eax;
   registers_.gpr[kRbx] = result.ebx;
   registers_.gpr[kRcx] = result.ecx;
@@ -179,7 +188,11 @@ absl::Status Vcpu::ServeHalt() {
   Skip(1);
   const uint64_t began = vm_.clock().Nanoseconds();
   TakeNmi();
-  if ((vmcb_.rflags & rflags::kIf) == 0 && !events_.NmiDue()) {
+  // A trap ends the halt at once, and so does an NMI.
+  if ((vmcb_.rflags & rflags::kTf) != 0 || events_.NmiDue()) {
+    return absl::OkStatus();
+  }
+  if ((vmcb_.rflags & rflags::kIf) == 0) {
     vm_.End(ExitStatus::kHalted);
     return absl::OkStatus();
   }
@@ -208,7 +221,10 @@ absl::Status Vcpu::ServeControlRegister() {
   const ControlAccess& access = outcome.access;
   if (access.kind == ControlKind::kSmsw) return Emulate();
   if (access.kind == ControlKind::kReadControl) {
-    const std::optional<uint64_t> value = paging_.Read(access.number);
+    const std::optional<uint64_t> value =
+        access.number == kTaskPriority
+            ? vm_.machine().local_apic().TaskPriorityClass()
+            : paging_.Read(access.number);
     if (!value) {
       Raise(Exception::InvalidOpcode());
       return absl::OkStatus();
@@ -216,6 +232,7 @@ absl::Status Vcpu::ServeControlRegister() {
     FinishRead(state, access, *value);
     SetState(state, vmcb_, registers_);
     vmcb_.interrupt_shadow = 0;
+    TrapIfStepping();
     return absl::OkStatus();
   }
   const bool changes_cr0 =
@@ -226,7 +243,15 @@ absl::Status Vcpu::ServeControlRegister() {
         ", where the guest has: ", emulator_.Describe(outcome.instruction)));
   }
   const unsigned number = changes_cr0 ? 0 : access.number;
-  if (const auto exception = paging_.Write(number, access.value)) {
+  if (number == kTaskPriority && access.value <= kHighestPriority) {
+    vm_.machine().local_apic().SetTaskPriorityClass(
+        static_cast<uint8_t>(access.value));
+    Skip(access.length);
+    return absl::OkStatus();
+  }
+  if (const auto exception = number == kTaskPriority
+                                 ? Exception::GeneralProtection()
+                                 : paging_.Write(number, access.value)) {
     Raise(*exception);
     return absl::OkStatus();
   }
@@ -282,13 +307,16 @@ TaskSwitchRequest Vcpu::RequestedSwitch(unsigned length) const {
 }
 
 absl::Status Vcpu::ServeTaskSwitch() {
-  CpuState state = State();
-  const Fetched fetched = emulator_.decoder().Fetch(state, bus_);
+  const Fetched fetched = emulator_.decoder().Fetch(State(), bus_);
   if (fetched.result.kind == BusResult::Kind::kRetry) return absl::OkStatus();
+  return SwitchTask(RequestedSwitch(fetched.instruction.length));
+}
+
+absl::Status Vcpu::SwitchTask(const TaskSwitchRequest& request) {
+  CpuState state = State();
   const auto load_cr3 = [this](uint64_t cr3) { return !paging_.WriteCr3(cr3); };
   TaskSwitch task_switch(state, bus_, load_cr3);
-  const TaskSwitchOutcome outcome =
-      task_switch.Run(RequestedSwitch(fetched.instruction.length));
+  const TaskSwitchOutcome outcome = task_switch.Run(request);
   if (outcome.result.kind == BusResult::Kind::kRetry) return absl::OkStatus();
   if (outcome.committed) {
     // What was to be delivered has been: by this switch.

@@ -40,7 +40,7 @@ Vcpu::Vcpu(Vm& vm, const Cpuid& cpuid, std::unique_ptr<shadowmmu::VcpuMmu> mmu)
       cpuid_(cpuid),
       mmu_(std::move(mmu)),
       paging_(*mmu_, cpuid.AllowedCr4()),
-      msrs_(paging_, vm.machine().local_apic(), vmcb_),
+      msrs_(paging_, vm.machine(), vmcb_, cpuid.physical_bits()),
       bus_(vm.mmu(), *mmu_, vm.machine(), vmcb_) {
   SetPermissions(permissions_);
   InitVmcb(vmcb_, permissions_);
@@ -62,6 +62,9 @@ absl::Status Vcpu::RunOnce() {
   events_.TakeExitIntInfo(vmcb_.exit_int_info);
   if ((vmcb_.exit_int_info & event::kValid) == 0) pushes_ = 0;
   vm_.statistics().CountExit(static_cast<ExitCode>(vmcb_.exit_code));
+  if (nmi_window_.AfterExit(events_, vmcb_) == NmiWindow::Exit::kOwn) {
+    return absl::OkStatus();
+  }
   return Serve();
 }
 
@@ -83,14 +86,8 @@ void Vcpu::TakeInterrupt() {
   ++vm_.statistics().interrupts;
 }
 
-// The IRET that ends a handler exits before it is executed, and only then: it
-// has been, once rIP is elsewhere (APM vol. 2, 15.9, 15.20).
 void Vcpu::TakeNmi() {
   if (vm_.machine().local_apic().TakeNmi()) events_.Nmi();
-  if (iret_ && *iret_ != vmcb_.rip) {
-    iret_.reset();
-    events_.EndNmi();
-  }
 }
 
 void Vcpu::Deliver() {
@@ -102,6 +99,8 @@ void Vcpu::Deliver() {
                    : InterruptsOn() ? InterruptFlag::kSet
                                     : InterruptFlag::kClear);
   if (vmcb_.event_injection != 0 && events_.cr2()) vmcb_.cr2 = *events_.cr2();
+  if (events_.Faults()) vmcb_.rflags |= rflags::kRf;
+  nmi_window_.BeforeEntry(events_, vmcb_);
   // Something waits for RFLAGS.IF: the guest exits as soon as it is set. An
   // interrupt shadow is not for VMRUN to see (QEMU), so that a window would
   // open in it: a short turn instead.
@@ -116,14 +115,16 @@ void Vcpu::Deliver() {
         ~(virtual_interrupt::kIrq | virtual_interrupt::kIgnoreTpr);
     vmcb_.intercepts_1 &= ~intercept_1::kVintr;
   }
-  if (events_.NmiBlocked() && !iret_) {
-    vmcb_.intercepts_1 |= intercept_1::kIret;
-  } else {
-    vmcb_.intercepts_1 &= ~intercept_1::kIret;
-  }
 }
 
 absl::Status Vcpu::Enter() {
+  task_guard_.BeforeEntry(State(), bus_, vmcb_);
+  const absl::Status entered = EnterGuarded();
+  task_guard_.AfterExit(vmcb_);
+  return entered;
+}
+
+absl::Status Vcpu::EnterGuarded() {
   FaultOutcome ready = mmu_->EnterGuest();
   for (int i = 0; i < kMaxRetries && ready.kind == FaultOutcome::Kind::kRetry;
        ++i) {
@@ -142,8 +143,7 @@ absl::Status Vcpu::Enter() {
   paging_.Load(vmcb_);
   const uint64_t now = vm_.clock().Nanoseconds();
   const bool in_shadow = (vmcb_.interrupt_shadow & 1) != 0;
-  const bool hurry = (in_shadow && (InterruptWaits() || events_.NmiDue())) ||
-                     (iret_.has_value() && events_.NmiWaits());
+  const bool hurry = in_shadow && (InterruptWaits() || events_.NmiDue());
   ArmTimer(now, hurry ? kShadowQuantum : kQuantum);
   vm_.statistics().CountEntry(now);
   SvmRun(vmcb_, registers_);
@@ -177,6 +177,14 @@ void Vcpu::MoveTo(uint64_t rip) {
   vmcb_.rip = wide ? rip : rip & 0xffffffff;
   vmcb_.interrupt_shadow = 0;
   vmcb_.rflags &= ~rflags::kRf;
+  TrapIfStepping();
+}
+
+void Vcpu::TrapIfStepping() {
+  if ((vmcb_.rflags & rflags::kTf) == 0) return;
+  constexpr uint64_t kSingleStep = 1u << 14;  // DR6.BS
+  vmcb_.dr6 |= kSingleStep;
+  Raise({ExceptionVector::kDebug, std::nullopt, {}});
 }
 
 }  // namespace hypervisor

@@ -27,7 +27,9 @@
 #include "vcpu/events.h"
 #include "vcpu/host_timer.h"
 #include "vcpu/msrs.h"
+#include "vcpu/nmi_window.h"
 #include "vcpu/paging.h"
+#include "vcpu/task_guard.h"
 #include "vcpu/vm.h"
 #include "vcpu/vmcb_state.h"
 
@@ -60,6 +62,7 @@ class Vcpu {
   bool InterruptWaits();
   void TakeNmi();
   absl::Status Enter();
+  absl::Status EnterGuarded();
 
   // The host's tick: when a device has something to do, `most` from now at the
   // latest.
@@ -76,6 +79,7 @@ class Vcpu {
   absl::Status ServePort();
   absl::Status ServeMsr();
   absl::Status ServeTaskSwitch();
+  absl::Status SwitchTask(const TaskSwitchRequest& request);
   TaskSwitchRequest RequestedSwitch(unsigned length) const;
   void ServeCpuid();
   absl::Status ServeHalt();
@@ -84,6 +88,8 @@ class Vcpu {
   // Of an instruction that has been served.
   void Skip(unsigned bytes) { MoveTo(vmcb_.rip + bytes); }
   void MoveTo(uint64_t rip);
+  // The trap of RFLAGS.TF after an instruction that has been served.
+  void TrapIfStepping();
   void Raise(const Exception& exception) { events_.Raise(exception); }
   // What stands in the VMCB, and the guest's control registers.
   CpuState State() const;
@@ -99,9 +105,9 @@ class Vcpu {
   Bus bus_;
   Emulator emulator_;
   Events events_;
+  NmiWindow nmi_window_;
+  TaskGuard task_guard_;
   HostTimer timer_;
-  // rIP of the IRET that ends the handler of an NMI, and has not been executed.
-  std::optional<uint64_t> iret_;
   // Pushes of event deliveries that were served, in a row.
   static constexpr int kMaxPushes = 8;
   int pushes_ = 0;

@@ -61,8 +61,8 @@ void SetPermissions(PermissionMaps& maps) {
 
 void InitVmcb(Vmcb& vmcb, const PermissionMaps& maps) {
   std::memset(&vmcb, 0, sizeof(vmcb));
-  // CR0, CR3 and CR4, read and written.
-  vmcb.intercept_cr = 0x0019'0019;
+  // CR0, CR3, CR4 and CR8, read and written.
+  vmcb.intercept_cr = 0x0119'0119;
   constexpr unsigned kPageFault = 14;
   vmcb.intercept_exceptions = 1u << kPageFault;
   vmcb.intercepts_1 =
