@@ -115,9 +115,10 @@ Cause CauseOf(const Instruction& instruction) {
 
 TaskGuard::TaskGuard() : active_(IsTcg()) {}
 
-void TaskGuard::BeforeEntry(const CpuState& state, Bus& bus, Vmcb& vmcb) {
+void TaskGuard::BeforeEntry(const Paging& paging, Bus& bus, Vmcb& vmcb) {
   moved_ = false;
-  const bool may_switch = state.protected_mode() && !state.long_mode() &&
+  const bool may_switch = (paging.cr0() & cr0::kPe) != 0 &&
+                          (paging.efer() & shadowmmu::efer::kLma) == 0 &&
                           !selector::IsNull(vmcb.tr.selector);
   if (!active_ || !may_switch) {
     vmcb.intercepts_1 &= ~intercept_1::kWriteTr;

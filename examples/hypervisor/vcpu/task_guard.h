@@ -26,6 +26,7 @@
 #include "emulate/task_switch.h"
 #include "svm/vmcb.h"
 #include "vcpu/bus.h"
+#include "vcpu/paging.h"
 
 namespace hypervisor {
 
@@ -35,7 +36,7 @@ class TaskGuard {
   TaskGuard();
 
   // `bus` tells what is mapped.
-  void BeforeEntry(const CpuState& state, Bus& bus, Vmcb& vmcb);
+  void BeforeEntry(const Paging& paging, Bus& bus, Vmcb& vmcb);
   void AfterExit(Vmcb& vmcb);
 
   // Whether a page fault there was a look at the TSS.

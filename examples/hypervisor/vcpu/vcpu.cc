@@ -118,7 +118,7 @@ void Vcpu::Deliver() {
 }
 
 absl::Status Vcpu::Enter() {
-  task_guard_.BeforeEntry(State(), bus_, vmcb_);
+  task_guard_.BeforeEntry(paging_, bus_, vmcb_);
   const absl::Status entered = EnterGuarded();
   task_guard_.AfterExit(vmcb_);
   return entered;
