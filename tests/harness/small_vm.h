@@ -51,7 +51,7 @@ class SmallVm {
     uint32_t page_limit = 0;
     bool unsync = true;
     uint32_t write_flooding = MmuConfig{}.write_flooding;
-    uint32_t prefetch = 0;       // each page by its own fault
+    uint32_t prefetch = 0;  // each page by its own fault
     AbsentTables absent_tables = AbsentTables::kMemoryFault;
     bool time_lock_holds = false;
     Level largest = Level::k4K;  // page of the host
