@@ -1,6 +1,6 @@
 #include "boot/calibration.h"
 
-#include <algorithm>
+#include <optional>
 
 #include "boot/cpu.h"
 #include "boot/exit.h"
@@ -50,8 +50,9 @@ void WaitForPit(uint16_t from, uint16_t counts) {
   ExitBecause("the PIT does not count");
 }
 
-Calibration Measure() {
-  constexpr uint16_t kCounts = kPitHertz / 100;
+// Nothing if the PIT wrapped meanwhile.
+std::optional<Calibration> Measure() {
+  constexpr uint16_t kCounts = kPitHertz / 250;
   ApicWrite(ApicRegister::kTimer, kMasked);
   ApicWrite(ApicRegister::kTimerDivide, kDivideByOne);
   ApicWrite(ApicRegister::kTimerInitialCount, ~uint32_t{0});
@@ -59,33 +60,34 @@ Calibration Measure() {
   const Sample begin = TakeSample();
   WaitForPit(begin.pit, kCounts);
   const Sample end = TakeSample();
+  const bool wrapped = PitEnded();
   ApicWrite(ApicRegister::kTimerInitialCount, 0);
+  if (wrapped || begin.pit <= end.pit) return std::nullopt;
 
-  // No count at all is one that wrapped, too: what does not agree is not used.
-  const uint64_t pit =
-      std::max<uint16_t>(static_cast<uint16_t>(begin.pit - end.pit), 1);
-  return {
+  const uint64_t pit = begin.pit - end.pit;
+  return Calibration{
       .tsc_hertz = (end.tsc - begin.tsc) * kPitHertz / pit,
       .apic_timer_hertz = uint64_t{begin.apic - end.apic} * kPitHertz / pit};
 }
 
 bool Agree(uint64_t a, uint64_t b) {
-  constexpr unsigned kTolerance = 128;
-  return (a > b ? a - b : b - a) <= b / kTolerance;
+  constexpr unsigned kParts = 128;
+  return (a > b ? a - b : b - a) <= b / kParts;
 }
 
 }  // namespace
 
-// The PIT wraps after 55 ms. On a busy host this CPU may lose the processor for
-// longer, and then finds a clock much too fast.
+// On a busy host this CPU may lose the processor for longer than the PIT
+// counts, and in the middle of every sample.
 Calibration Calibrate() {
-  constexpr unsigned kTries = 100;
-  Calibration last = Measure();
+  constexpr unsigned kTries = 1000;
+  std::optional<Calibration> last;
   for (unsigned i = 0; i < kTries; ++i) {
-    const Calibration next = Measure();
-    if (Agree(last.tsc_hertz, next.tsc_hertz) &&
-        Agree(last.apic_timer_hertz, next.apic_timer_hertz)) {
-      return next;
+    const std::optional<Calibration> next = Measure();
+    if (!next) continue;
+    if (last && Agree(last->tsc_hertz, next->tsc_hertz) &&
+        Agree(last->apic_timer_hertz, next->apic_timer_hertz)) {
+      return *next;
     }
     last = next;
   }

@@ -1,5 +1,5 @@
 // How fast this CPU's time-stamp counter and its local APIC's timer count,
-// measured against the PIT, for about 10 ms at a time, until two measurements
+// measured against the PIT, for about 4 ms at a time, until two measurements
 // agree.
 //
 // Thread safety: used once, at boot, with interrupts off.

@@ -14,9 +14,10 @@ namespace hypervisor {
 
 inline constexpr uint64_t kPitHertz = 1193182;
 
+inline constexpr uint16_t kGatePort = 0x61;
+
 // Starts a countdown from 0xffff, 54.9 ms long.
 inline void PitStart() {
-  constexpr uint16_t kGatePort = 0x61;
   constexpr uint8_t kGateOn = 0x01;
   constexpr uint8_t kSpeakerAndGate = 0x03;
   PortOut8(kGatePort, static_cast<uint8_t>(
@@ -24,6 +25,13 @@ inline void PitStart() {
   PortOut8(0x43, 0xb0);  // channel 2, low byte then high, mode 0, binary
   PortOut8(0x42, 0xff);
   PortOut8(0x42, 0xff);
+}
+
+// Whether the countdown has ended: the channel's output, which stays high then,
+// while the count goes on from 0xffff.
+inline bool PitEnded() {
+  constexpr uint8_t kOutput = 0x20;
+  return (PortIn8(kGatePort) & kOutput) != 0;
 }
 
 // The count is the one of PitLatch's moment.
