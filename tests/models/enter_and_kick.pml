@@ -34,8 +34,8 @@
  *     is that there is nothing to use.
  *  4. kSyncRoot is left out: it is the owner's own request, as Ask makes it.
  *     EnterGuest's 64 attempts are one loop: the requester's rounds are fewer.
- *  5. The requester invalidates twice. All that is asked of a round is asked from
- *     any state that the round before leaves.
+ *  5. The requester invalidates twice, and once where progress is checked: each
+ *     round waits for the same things as the first.
  *
  * WHAT IS CHECKED
  *
@@ -57,8 +57,7 @@
  *   SECOND_LOOK_BEFORE_MODE      safety    it loads them again, and then stores mode
  *   LOOK_AT_MODE_BEFORE_REQUEST  safety    the requester loads mode, and then ors the request in
  *   TAKE_NOT_RMW                 safety    requests are taken by a load and a store of zero
- *   SERVE_BEFORE_TAKE            safety    the TLB is flushed, and then the request is taken
- *   TAKE_AFTER_FLUSH             safety    what came during LoadRoot is taken after the flush
+ *   TAKEN_NOT_SERVED             safety    a flush that is asked for during LoadRoot is taken and forgotten
  *   ASK_ONLY_WHO_IS_IN           safety    a vCPU that is out of the guest is left no request
  *   TABLE_AFTER_REQUEST          safety    the spte is cleared when the flush is over
  *   FREE_BEFORE_FLUSH            safety    the page is freed when the flush is asked for
@@ -73,7 +72,9 @@
  * store that Clearing::kStore is (it is one here): the or that follows drains it.
  */
 
-#ifndef ROUNDS
+#ifdef CHECK_PROGRESS
+#define ROUNDS 1
+#else
 #define ROUNDS 2
 #endif
 
@@ -159,9 +160,6 @@ proctype Vcpu(byte me) {
 outside: /* VcpuMmu::EnterGuest */
   do
   :: /* requests.exchange(0, seq_cst) */
-#ifdef SERVE_BEFORE_TAKE
-     FlushOwnTlb();
-#endif
 #ifdef TAKE_NOT_RMW
      due = requests[me];
      requests[me] = 0;
@@ -171,26 +169,20 @@ outside: /* VcpuMmu::EnterGuest */
      if
      :: due & RELOAD ->
         !mmu_lock; /* LoadRoot */
-#ifdef TAKE_AFTER_FLUSH
-        FlushOwnTlb();
-#endif
-        /* take(kFlushTlb): requests.fetch_and(~kFlushTlb, seq_cst). A new root
-           asks for a flush of its own (NoteRootFlushed). */
+        /* take(kFlushTlb): due |= requests.fetch_and(~kFlushTlb, seq_cst). A new
+           root asks for a flush of its own, too (NoteRootFlushed). */
         atomic {
           DRAINED(me) -> requests[me] = requests[me] & ~FLUSH;
+#ifndef TAKEN_NOT_SERVED
           due = due | FLUSH
+#endif
         }
      :: else
      fi;
      /* host.FlushTlb of oneself, who is out of the guest */
      atomic {
        if
-#if defined(SERVE_BEFORE_TAKE)
-#elif defined(TAKE_AFTER_FLUSH)
-       :: (due & FLUSH) && !(due & RELOAD) -> FlushOwnTlb()
-#else
        :: due & FLUSH -> FlushOwnTlb()
-#endif
        :: else
        fi;
        due = 0
@@ -309,32 +301,23 @@ inline AwaitFlush(v) {
   in_guest[v] = 0
 }
 
-proctype Requester() {
+init {
   bit in_guest[2];
   byte round;
+  atomic {
+    requests[0] = RELOAD | FLUSH; /* VcpuState::requests, as it begins */
+    requests[1] = RELOAD | FLUSH;
+    run StoreBuffer(REQUESTER);
+#ifdef MODE_STORE_RELAXED
+    run StoreBuffer(0); /* else they are empty always */
+    run StoreBuffer(1);
+#endif
+    run Vcpu(0);
+    run Vcpu(1)
+  };
   do
   :: round < ROUNDS ->
      round++;
-     /* Bump: RequestAll(kReloadRoot) */
-     Lock();
-     Ask(0, RELOAD);
-     Ask(1, RELOAD);
-     atomic {
-#ifndef NO_KICK
-       if
-       :: in_guest[0] -> Kick(0)
-       :: else
-       fi;
-       if
-       :: in_guest[1] -> Kick(1)
-       :: else
-       fi;
-#endif
-       in_guest[0] = 0;
-       in_guest[1] = 0
-     };
-     Unlock();
-
      /* ReclaimBatch: ZapBatch::Zap, and ZapBatch::Commit */
      Lock();
 #ifndef TABLE_AFTER_REQUEST
@@ -364,25 +347,31 @@ proctype Requester() {
      /* A fault maps something else there. */
      Lock();
      atomic { freed = 0; spte = 1 };
+     Unlock();
+
+     /* Bump: RequestAll(kReloadRoot). Last, so that no flush makes up for a kick
+        that is lost. */
+     Lock();
+     Ask(0, RELOAD);
+     Ask(1, RELOAD);
+     atomic {
+#ifndef NO_KICK
+       if
+       :: in_guest[0] -> Kick(0)
+       :: else
+       fi;
+       if
+       :: in_guest[1] -> Kick(1)
+       :: else
+       fi;
+#endif
+       in_guest[0] = 0;
+       in_guest[1] = 0
+     };
      Unlock()
   :: else -> break
   od;
   done = 1
-}
-
-init {
-  atomic {
-    requests[0] = RELOAD | FLUSH; /* VcpuState::requests, as it begins */
-    requests[1] = RELOAD | FLUSH;
-    run StoreBuffer(REQUESTER);
-#ifdef MODE_STORE_RELAXED
-    run StoreBuffer(0); /* else they are empty always */
-    run StoreBuffer(1);
-#endif
-    run Vcpu(0);
-    run Vcpu(1);
-    run Requester()
-  }
 }
 
 ltl progress { <> (done && requests[0] == 0 && requests[1] == 0) }

@@ -554,9 +554,21 @@ inline FreeTable(table) {
   assert(holds[0] != table && holds[1] != table && holds[NOTIFIER] != table)
 }
 
-proctype Updater() {
+init {
   bit old;
   byte round;
+  atomic {
+    page_state[PAGE(0, 0)] = ACTIVE;
+    page_state[PAGE(0, 1)] = ACTIVE;
+    root[0] = PAGE(0, 0);
+    root[1] = PAGE(0, 1);
+    spte[OTHER] = BIT(root[1]);
+    rmap[OTHER] = BIT(root[1]);
+    tlb[1 * 2 + OTHER] = 1;
+    run Vcpu(0);
+    run Vcpu(1);
+    run Notifier()
+  };
 
 #ifdef REMOVE_ONLY_BEFORE_DRAIN
   atomic { !mmu_lock -> remove_only = 1 };
@@ -609,22 +621,6 @@ proctype Updater() {
   }
 }
 
-init {
-  atomic {
-    page_state[PAGE(0, 0)] = ACTIVE;
-    page_state[PAGE(0, 1)] = ACTIVE;
-    root[0] = PAGE(0, 0);
-    root[1] = PAGE(0, 1);
-    spte[OTHER] = BIT(root[1]);
-    rmap[OTHER] = BIT(root[1]);
-    tlb[1 * 2 + OTHER] = 1;
-    run Vcpu(0);
-    run Vcpu(1);
-    run Notifier();
-    run Updater()
-  }
-}
-
 ltl progress {
-  (<> (deleted && notified)) && ([] (in_fault[0] -> <> !in_fault[0]))
+  (<> (deleted && notified)) && ([] <> !in_fault[0])
 }
