@@ -68,8 +68,9 @@
  *   EXIT_TAKES_LOCK              safety    a vCPU takes the MMU lock before it is out of the guest
  *
  * Two orderings are stronger than these properties need: the stores of mode =
- * outside may wait in the buffer, and the spte's clear may too, as the relaxed
- * store that Clearing::kStore is (it is one here): the or that follows drains it.
+ * outside may wait in the buffer (OUTSIDE_RELAXED: both checks still pass), and the
+ * spte's clear may too, as the relaxed store that Clearing::kStore is (it is one
+ * here): the or that follows drains it.
  */
 
 #ifdef CHECK_PROGRESS
@@ -151,6 +152,14 @@ inline Kick(v) {
    that others could see. */
 inline StoreMode(value) { atomic { DRAINED(me) -> mode[me] = value } }
 
+inline StoreModeOutside() {
+#ifdef OUTSIDE_RELAXED
+  buffer[me] ! WORD_MODE + me, OUTSIDE
+#else
+  StoreMode(OUTSIDE)
+#endif
+}
+
 inline FlushOwnTlb() { cached[me] = NOTHING }
 
 proctype Vcpu(byte me) {
@@ -206,7 +215,7 @@ outside: /* VcpuMmu::EnterGuest */
      :: !more -> break
      :: more -> more = 0
      fi;
-     StoreMode(OUTSIDE)
+     StoreModeOutside()
   od;
 
   /* kResume: the hypervisor's entry, with what the Host owes done first. */
@@ -231,7 +240,7 @@ outside: /* VcpuMmu::EnterGuest */
   !mmu_lock;
 #endif
   atomic { running[me] = 0; kicked[me] = 0 };
-  StoreMode(OUTSIDE); /* VcpuMmu::ExitGuest */
+  StoreModeOutside(); /* VcpuMmu::ExitGuest */
   goto outside
 }
 
@@ -308,7 +317,7 @@ init {
     requests[0] = RELOAD | FLUSH; /* VcpuState::requests, as it begins */
     requests[1] = RELOAD | FLUSH;
     run StoreBuffer(REQUESTER);
-#ifdef MODE_STORE_RELAXED
+#if defined(MODE_STORE_RELAXED) || defined(OUTSIDE_RELAXED)
     run StoreBuffer(0); /* else they are empty always */
     run StoreBuffer(1);
 #endif
