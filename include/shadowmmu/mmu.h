@@ -95,7 +95,7 @@ struct MmuConfig {
   // entries of the guest's page table around its own is mapped with it, where
   // the guest has set A, and the Host knows at once what is there
   // (Host::TryResolve). A power of two from 2 to kMaxPrefetch; 0: off.
-  uint32_t prefetch = 16;
+  uint32_t prefetch = 8;
   AbsentTables absent_tables = AbsentTables::kMemoryFault;
   // Whether Stats tells how long the MMU lock was held. Two looks at the clock
   // for each hold.
