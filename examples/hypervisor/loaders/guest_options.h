@@ -52,8 +52,7 @@ struct GuestOptions {
   uint32_t bump_by_zap_all = 0;
   uint32_t unsync = 1;
   uint32_t previous_roots = 3;
-  // More than the library's own default: under an emulator an exit is dear.
-  uint32_t prefetch = 16;
+  uint32_t prefetch = 8;
   uint32_t large_pages = 1;
   uint32_t serial_input = 0;
   Statistics statistics = Statistics::kNone;
