@@ -62,7 +62,8 @@
  *             ends. (The vCPUs are the same: that it holds for one says it for
  *             both.)
  *
- * MEASURED: safety @SAFETY@; progress @PROGRESS@ (spin 6.5.2, one core).
+ * MEASURED: safety 1,032,151 states, 4 s; progress 2,482,501 states, 30 s (spin
+ * 6.5.2, -O2, one core that others use, too; under 500 MB each).
  *
  * BROKEN ON PURPOSE: each macro breaks one step, and the named check then fails.
  * tests/models/check reads this table.
