@@ -14,7 +14,6 @@ namespace {
 using Kind = FaultOutcome::Kind;
 
 constexpr uint64_t kAll = gpte::kWritable | gpte::kUser;
-constexpr uint64_t kLink = kAll | gpte::kPresent;
 constexpr Gva kGva{0x5000};
 constexpr Gfn kAbsent{0x4'0000};
 // What an entry of 4 bytes that is all ones leads to.
