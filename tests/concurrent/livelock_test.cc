@@ -38,9 +38,9 @@ class Livelock : public ::testing::Test {
         for (uint64_t i = v; !stop_.load(); i += 97) {
           const Gva gva((i % kPages) << kPageShift);
           const TouchResult touched = vm_.vcpu(v).Touch(gva, Write());
-          // Not yet, while a notifier has the range.
+          // While a notifier has the range it is told to try again.
           EXPECT_TRUE(touched.hit() ||
-                      touched.EndedAs(FaultOutcome::Kind::kRetry))
+                      touched.outcome.kind == FaultOutcome::Kind::kRetry)
               << touched;
           touches_.fetch_add(1, std::memory_order_relaxed);
         }
