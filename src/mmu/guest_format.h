@@ -89,10 +89,10 @@ class GuestFormat {
     return static_cast<unsigned>(gpte >> pte::kKeyShift & 15);
   }
 
-  // ---- Entries of page tables (level k4K) that no walk has come to ----
-  // They are read alike in every mode of the same rules.
+  // ---- Entries that no walk has come to ----
 
-  // Bits of a present entry that must not be set.
+  // Bits of a present entry of a page table (level k4K) that must not be set.
+  // Page tables are read alike in every mode of the same rules.
   static uint64_t ReservedInPageTable(GuestRules rules, unsigned physical_bits);
   // Whether a CPU would use the entry as it is, without an A bit to set.
   static bool UsableAsItIs(uint64_t gpte, uint64_t reserved) {

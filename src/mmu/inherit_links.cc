@@ -16,9 +16,9 @@ bool LeadsTo(Vm& vm, const GuestFormat& format, SpteRef ref, TableIndex child)
   if (!gpte) return false;
   const PageRole role = vm.arena.Page(ref.table()).role;
   const Level level = role.level();
-  constexpr uint64_t kNeeded = pte::kPresent | pte::kAccessed;
-  if ((*gpte & kNeeded) != kNeeded || format.IsLeaf(*gpte, level) ||
-      format.ReservedBitsSet(*gpte, level) != 0) {
+  const uint64_t reserved = format.ReservedBitsSet(*gpte, level);
+  if (!GuestFormat::UsableAsItIs(*gpte, reserved) ||
+      format.IsLeaf(*gpte, level)) {
     return false;
   }
   const ShadowPage& page = vm.arena.Page(child);

@@ -83,13 +83,6 @@ bool IsCanonical(uint64_t address, unsigned linear_bits) {
   return top == 0 || top == LowBits(65 - linear_bits);
 }
 
-// SDM 4.6: "user-mode accesses" are those made at CPL 3, but for the implicit
-// ones, which are supervisor-mode whatever the CPL is. APM 5.6.
-bool IsUserMode(const Access& access) {
-  return access.privilege == Privilege::kUser &&
-         access.implicit == Implicit::kNo;
-}
-
 }  // namespace
 
 // One translation under way.
@@ -308,55 +301,7 @@ uint64_t Oracle::Walk::ReservedBits(const ModeRule& mode, const LevelRule& rule,
   return entry & reserved;
 }
 
-// ---- Rights ----
-
-OracleResult::Denied Oracle::Judge(const OracleCpu& cpu,
-                                   const OracleResult& completed_walk,
-                                   const Access& access) {
-  const auto& [registers, pdptes, features] = cpu;
-  OracleResult::Denied denied;
-  // SDM 4.1.1, 4.6: without paging there are no rights, whatever CR4 says.
-  if (PagingModeOf(registers) == PagingMode::kOff) return denied;
-  const bool user_mode = IsUserMode(access);
-  const bool user_page = completed_walk.user;
-  const bool fetch = access.type == AccessType::kFetch;
-  const bool write = access.type == AccessType::kWrite;
-  const bool wp = (registers.cr0 & manual::kCr0Wp) != 0;
-
-  // SDM 4.6.1; APM 5.6: user-mode accesses reach no supervisor-mode address.
-  if (user_mode && !user_page) denied.rights = true;
-  // Writes: user-mode ones need R/W in every entry; supervisor-mode ones too,
-  // but only with CR0.WP set.
-  if (write && !completed_walk.writable && (wp || user_mode)) {
-    denied.rights = true;
-  }
-  // Fetches: XD counts only with EFER.NXE set (else it is reserved, and so
-  // clear in a walk that completed).
-  if (fetch && !completed_walk.executable) denied.rights = true;
-  // SMEP: no supervisor-mode fetch from a user-mode address.
-  if (fetch && !user_mode && user_page &&
-      (registers.cr4 & manual::kCr4Smep) != 0) {
-    denied.rights = true;
-  }
-  // SMAP: no supervisor-mode data access to a user-mode address, but for
-  // explicit ones with EFLAGS.AC set.
-  if (!fetch && !user_mode && user_page &&
-      (registers.cr4 & manual::kCr4Smap) != 0) {
-    denied.smap = access.implicit == Implicit::kYes || !access.eflags_ac;
-  }
-  // SDM 4.6.2; APM 5.6.7: protection keys, of user-mode addresses, in long mode
-  // only; data accesses only. AD denies every one; WD user-mode writes, and
-  // supervisor-mode ones with CR0.WP set.
-  if (!fetch && user_page && (registers.efer & manual::kEferLma) != 0 &&
-      (registers.cr4 & manual::kCr4Pke) != 0) {
-    const uint32_t bits = access.pkru >> (2 * completed_walk.key) & 3;
-    const bool access_disable = (bits & 1) != 0;
-    const bool write_disable = (bits & 2) != 0;
-    denied.key =
-        access_disable || (write_disable && write && (user_mode || wp));
-  }
-  return denied;
-}
+// ---- The end of the walk ----
 
 // The walk has come to its end.
 void Oracle::Walk::Complete(Gpa gpa) {
@@ -447,38 +392,6 @@ OracleResult Oracle::Translate(const OracleCpu& cpu, AddressSpace space,
             .absent_tables = absent_tables_};
   walk.Run();
   return std::move(walk.result);
-}
-
-std::vector<Gfn> OracleResult::tables() const {
-  std::vector<Gfn> tables;
-  for (const Gpa entry : entries) tables.push_back(ToGfn(entry));
-  return tables;
-}
-
-std::ostream& operator<<(std::ostream& os, const OracleResult& result) {
-  switch (result.kind) {
-    case OracleResult::Kind::kTranslated:
-      os << result.gpa << " (" << result.level << ", "
-         << (result.writable ? 'w' : '-') << (result.user ? 'u' : '-')
-         << (result.executable ? 'x' : '-');
-      if (result.key != 0) os << ", key " << result.key;
-      switch (result.target) {
-        case OracleTarget::kMemory:
-          return os << ")";
-        case OracleTarget::kNoSlot:
-          return os << ", in no slot)";
-        case OracleTarget::kReadOnlySlot:
-          return os << ", a write into a read-only slot)";
-      }
-      return os;
-    case OracleResult::Kind::kGuestFault:
-      return os << result.fault;
-    case OracleResult::Kind::kTableOutsideSlots:
-      return os << "an entry outside the slots, at " << result.gpa;
-    case OracleResult::Kind::kTableUnreadable:
-      return os << "an entry that the host refuses, at " << result.gpa;
-  }
-  return os;
 }
 
 }  // namespace shadowmmu::testing

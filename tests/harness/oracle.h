@@ -138,6 +138,13 @@ class Oracle {
   }
 
  private:
+  // SDM 4.6: "user-mode accesses" are those made at CPL 3, but for the implicit
+  // ones, which are supervisor-mode whatever the CPL is. APM 5.6.
+  static bool IsUserMode(const Access& access) {
+    return access.privilege == Privilege::kUser &&
+           access.implicit == Implicit::kNo;
+  }
+
   struct Walk;  // one translation under way (oracle.cc)
 
   const GuestMemory* const memory_;

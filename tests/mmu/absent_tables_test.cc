@@ -4,9 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <string>
 
 #include "tests/harness/small_vm.h"
+#include "tests/mmu/every_mode.h"
 
 namespace shadowmmu::testing {
 namespace {
@@ -60,16 +60,11 @@ class AbsentTableInLongEntries
  protected:
   AbsentTableInLongEntries() { Use(GetParam()); }
 };
-std::string NameOf(const ::testing::TestParamInfo<GuestMode>& of) {
-  constexpr const char* kNames[] = {"TwoLevel", "Pae", "FourLevel",
-                                    "FiveLevel"};
-  return kNames[static_cast<size_t>(of.param)];
-}
 INSTANTIATE_TEST_SUITE_P(Modes, AbsentTableInLongEntries,
                          ::testing::Values(GuestMode::kPae,
                                            GuestMode::kFourLevel,
                                            GuestMode::kFiveLevel),
-                         NameOf);
+                         NameOfMode);
 
 TEST_P(AbsentTableInLongEntries, HasReservedBits) {
   ExpectPageFault(Read(), kOfOnes);

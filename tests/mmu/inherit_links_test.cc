@@ -5,9 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <string>
 
 #include "tests/harness/small_vm.h"
+#include "tests/mmu/every_mode.h"
 
 namespace shadowmmu::testing {
 namespace {
@@ -95,17 +95,7 @@ class InheritInEveryMode : public Inherit,
  protected:
   InheritInEveryMode() { Use(GetParam()); }
 };
-std::string NameOf(const ::testing::TestParamInfo<GuestMode>& of) {
-  constexpr const char* kNames[] = {"TwoLevel", "Pae", "FourLevel",
-                                    "FiveLevel"};
-  return kNames[static_cast<size_t>(of.param)];
-}
-INSTANTIATE_TEST_SUITE_P(Modes, InheritInEveryMode,
-                         ::testing::Values(GuestMode::kTwoLevel,
-                                           GuestMode::kPae,
-                                           GuestMode::kFourLevel,
-                                           GuestMode::kFiveLevel),
-                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Modes, InheritInEveryMode, kEveryMode, NameOfMode);
 
 TEST_P(InheritInEveryMode, WhatBothProcessesNameCostsNoFault) {
   StartSecond(KernelEntry());

@@ -5,10 +5,10 @@
 
 #include <cstdint>
 #include <span>
-#include <string>
 
 #include "src/mmu/vm.h"
 #include "tests/harness/small_vm.h"
+#include "tests/mmu/every_mode.h"
 
 namespace shadowmmu::testing {
 namespace {
@@ -64,17 +64,7 @@ class OrphanInEveryMode : public Orphan,
  protected:
   OrphanInEveryMode() { Use(GetParam()); }
 };
-std::string NameOf(const ::testing::TestParamInfo<GuestMode>& of) {
-  constexpr const char* kNames[] = {"TwoLevel", "Pae", "FourLevel",
-                                    "FiveLevel"};
-  return kNames[static_cast<size_t>(of.param)];
-}
-INSTANTIATE_TEST_SUITE_P(Modes, OrphanInEveryMode,
-                         ::testing::Values(GuestMode::kTwoLevel,
-                                           GuestMode::kPae,
-                                           GuestMode::kFourLevel,
-                                           GuestMode::kFiveLevel),
-                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Modes, OrphanInEveryMode, kEveryMode, NameOfMode);
 
 TEST_P(OrphanInEveryMode, ATableWhoseEntryIsClearedIsShadowedNoLonger) {
   // Of 4-byte entries it may have two shadow pages.

@@ -5,11 +5,11 @@
 
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "src/mmu/vm.h"
 #include "tests/harness/small_vm.h"
+#include "tests/mmu/every_mode.h"
 
 namespace shadowmmu::testing {
 namespace {
@@ -115,17 +115,8 @@ class WriteFloodingInEveryMode
  protected:
   WriteFloodingInEveryMode() { Use(GetParam()); }
 };
-std::string NameOf(const ::testing::TestParamInfo<GuestMode>& of) {
-  constexpr const char* kNames[] = {"TwoLevel", "Pae", "FourLevel",
-                                    "FiveLevel"};
-  return kNames[static_cast<size_t>(of.param)];
-}
-INSTANTIATE_TEST_SUITE_P(Modes, WriteFloodingInEveryMode,
-                         ::testing::Values(GuestMode::kTwoLevel,
-                                           GuestMode::kPae,
-                                           GuestMode::kFourLevel,
-                                           GuestMode::kFiveLevel),
-                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Modes, WriteFloodingInEveryMode, kEveryMode,
+                         NameOfMode);
 
 TEST_P(WriteFloodingInEveryMode, AClearedPageTableExitsThreeTimesWhenReused) {
   const Gpa table = Table(Level::k4K);

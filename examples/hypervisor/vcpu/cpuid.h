@@ -40,9 +40,9 @@ class Cpuid {
   unsigned physical_bits() const;
 
  private:
-  // Bits that are hidden, and shown all the same, by name.
-  // There is a local APIC, but no table that says how interrupts get to it: who
-  // uses it must be told so by the user (Xen).
+  // Bits that are hidden, and shown all the same, by name. There is a local
+  // APIC, but no table that says how interrupts get to it: a guest that is to
+  // use it is told so by the user.
   uint32_t hidden_1_edx_ = kLocalApic;
   uint32_t hidden_7_ebx_ = 0;
   uint32_t hidden_7_ecx_ = 0;

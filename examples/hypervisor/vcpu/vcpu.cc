@@ -9,8 +9,8 @@ namespace {
 
 using shadowmmu::FaultOutcome;
 
-// How long a guest runs, at most, while an interrupt waits for the end of an
-// interrupt shadow, or an NMI for an IRET.
+// How long a guest runs, at most, while an interrupt or an NMI waits for the
+// end of an interrupt shadow.
 constexpr uint64_t kShadowQuantum = 20'000;
 // Times in a row that the library asks for another try.
 constexpr int kMaxRetries = 1000;
