@@ -30,10 +30,15 @@ uint8_t AddressBytes(CpuMode mode, const Prefixes& prefixes) {
   return 8;
 }
 
-uint8_t OperandBytes(CpuMode mode, const Prefixes& prefixes) {
-  if ((prefixes.rex & kRexW) != 0) return 8;
-  bool is_16_bit = (mode == CpuMode::k16Bit) != prefixes.operand_size;
-  return is_16_bit ? 2 : 4;
+// Of a string operation: by bit 0 of the opcode, the last byte, and the
+// prefixes, wherever they stand. Capstone overlooks an operand-size prefix that
+// stands before a repeat prefix. Ports have no 8 bytes.
+uint8_t ElementBytes(const Instruction& instruction) {
+  if ((instruction.bytes[instruction.length - 1u] & 1) == 0) return 1;
+  const uint8_t bytes = OperandBytes(instruction.mode, instruction.prefixes);
+  const bool port = instruction.operation == Operation::kIns ||
+                    instruction.operation == Operation::kOuts;
+  return port && bytes == 8 ? 4 : bytes;
 }
 
 // Operations on the stack are 64 bits wide in 64-bit mode, or 16.
@@ -154,14 +159,9 @@ uint8_t OperationBytes(const Instruction& instruction) {
       return OperandBytes(instruction.mode, instruction.prefixes);
     case Operation::kOut:
       return second.bytes;
-    case Operation::kMovs:
-    case Operation::kCmps:
-    case Operation::kLods:
-    case Operation::kScas:
-    case Operation::kOuts:
-      return second.is_memory() ? second.bytes : first.bytes;
     default:
-      return first.bytes;
+      return IsString(instruction.operation) ? ElementBytes(instruction)
+                                             : first.bytes;
   }
 }
 

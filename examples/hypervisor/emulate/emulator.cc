@@ -7,10 +7,6 @@
 namespace hypervisor {
 namespace {
 
-bool IsString(Operation operation) {
-  return operation >= Operation::kMovs && operation <= Operation::kOuts;
-}
-
 // LOCK is #UD but with these, and their destination in memory (APM vol. 3,
 // 1.2.5).
 bool MayLock(const Instruction& instruction) {

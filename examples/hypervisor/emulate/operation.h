@@ -123,6 +123,11 @@ enum class Operation : uint8_t {
   kInvlpg,
 };
 
+// MOVS to OUTS.
+constexpr bool IsString(Operation operation) {
+  return operation >= Operation::kMovs && operation <= Operation::kOuts;
+}
+
 }  // namespace hypervisor
 
 #endif  // HYPERVISOR_EMULATE_OPERATION_H_

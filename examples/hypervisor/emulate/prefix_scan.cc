@@ -68,4 +68,10 @@ ScannedPrefixes ScanPrefixes(CpuMode mode, std::span<const uint8_t> code) {
   return scanned;
 }
 
+uint8_t OperandBytes(CpuMode mode, const Prefixes& prefixes) {
+  if ((prefixes.rex & kRexW) != 0) return 8;
+  const bool is_16_bit = (mode == CpuMode::k16Bit) != prefixes.operand_size;
+  return is_16_bit ? 2 : 4;
+}
+
 }  // namespace hypervisor

@@ -35,6 +35,10 @@ struct ScannedPrefixes {
 
 ScannedPrefixes ScanPrefixes(CpuMode mode, std::span<const uint8_t> code);
 
+// The operand size that mode and prefixes give: 2, 4 or 8 (APM vol. 3, 1.2.2,
+// 1.2.7). What an operation makes of it is another matter.
+uint8_t OperandBytes(CpuMode mode, const Prefixes& prefixes);
+
 }  // namespace hypervisor
 
 #endif  // HYPERVISOR_EMULATE_PREFIX_SCAN_H_

@@ -3,34 +3,15 @@
 #include "emulate/alu.h"
 #include "emulate/insisting_bus.h"
 #include "emulate/linear.h"
-#include "emulate/prefix_scan.h"
 
 namespace hypervisor {
-namespace {
-
-// By the opcode, the last byte, whose bit 0 says that an element is no byte,
-// and the prefixes, wherever they stand: Capstone overlooks an operand-size
-// prefix that stands before a repeat prefix.
-unsigned ElementBytes(const Instruction& instruction) {
-  if ((instruction.bytes[instruction.length - 1u] & 1) == 0) return 1;
-  const bool port = instruction.operation == Operation::kIns ||
-                    instruction.operation == Operation::kOuts;
-  if ((instruction.prefixes.rex & kRexW) != 0 && !port) return 8;
-  return (instruction.mode == CpuMode::k16Bit) !=
-                 instruction.prefixes.operand_size
-             ? 2
-             : 4;
-}
-
-}  // namespace
-
 StringOperation::StringOperation(CpuState& cpu, GuestBus& bus,
                                  const Instruction& instruction)
     : cpu_(cpu),
       bus_(bus),
       instruction_(instruction),
       operands_(cpu, bus, instruction),
-      bytes_(ElementBytes(instruction)),
+      bytes_(instruction.operand_bytes),
       address_bytes_(instruction.address_bytes) {}
 
 StringOperation::Outcome StringOperation::Run() {

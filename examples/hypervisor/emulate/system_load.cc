@@ -8,6 +8,7 @@
 
 #include "emulate/descriptor.h"
 #include "emulate/linear.h"
+#include "emulate/prefix_scan.h"
 #include "emulate/word_bytes.h"
 
 namespace hypervisor {
@@ -112,14 +113,9 @@ BusResult FindCode(const CpuState& cpu, GuestBus& bus, uint16_t value,
   return marked;
 }
 
-// What stands before a far pointer's selector, by the operand's size: the
-// decoder does not say it of these.
+// Of what stands before a far pointer's selector, or a table's base.
 unsigned OffsetBytes(const Instruction& instruction) {
-  if ((instruction.prefixes.rex & 8) != 0) return 8;
-  return (instruction.mode == CpuMode::k16Bit) !=
-                 instruction.prefixes.operand_size
-             ? 2
-             : 4;
+  return OperandBytes(instruction.mode, instruction.prefixes);
 }
 
 }  // namespace

@@ -81,6 +81,16 @@ TEST_F(DecoderTest, SizesFollowModeAndPrefixes) {
   EXPECT_EQ(Decode(CpuMode::k64Bit, {0x88, 0x07}).operand_bytes, 1);
 }
 
+// STOS and INS; a repeat prefix on either side of the one for the size.
+TEST_F(DecoderTest, ElementsOfStringsFollowPrefixesInAnyOrder) {
+  EXPECT_EQ(Decode(CpuMode::k32Bit, {0x66, 0xf3, 0xab}).operand_bytes, 2);
+  EXPECT_EQ(Decode(CpuMode::k32Bit, {0xf3, 0x66, 0xab}).operand_bytes, 2);
+  EXPECT_EQ(Decode(CpuMode::k16Bit, {0x66, 0xf3, 0xab}).operand_bytes, 4);
+  EXPECT_EQ(Decode(CpuMode::k64Bit, {0xf3, 0x48, 0xab}).operand_bytes, 8);
+  EXPECT_EQ(Decode(CpuMode::k32Bit, {0x66, 0xf3, 0xaa}).operand_bytes, 1);
+  EXPECT_EQ(Decode(CpuMode::k64Bit, {0xf3, 0x48, 0x6d}).operand_bytes, 4);
+}
+
 TEST_F(DecoderTest, RexCountsOnlyRightBeforeTheOpcode) {
   EXPECT_EQ(Decode(CpuMode::k64Bit, {0x48, 0x66, 0x89, 0x07}).operand_bytes, 2);
   EXPECT_EQ(Decode(CpuMode::k64Bit, {0x66, 0x48, 0x89, 0x07}).operand_bytes, 8);

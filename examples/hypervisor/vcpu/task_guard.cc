@@ -8,6 +8,7 @@
 #include "emulate/descriptor.h"
 #include "emulate/linear.h"
 #include "emulate/operands.h"
+#include "emulate/prefix_scan.h"
 #include "emulate/word_bytes.h"
 
 namespace hypervisor {
@@ -59,9 +60,8 @@ std::optional<uint16_t> TaskOf(const CpuState& state, Bus& bus,
 // The selector of a far JMP or CALL.
 std::optional<uint16_t> FarSelector(const CpuState& state, Bus& bus,
                                     const Instruction& instruction) {
-  const bool short_offset = (instruction.mode == CpuMode::k16Bit) !=
-                            instruction.prefixes.operand_size;
-  const unsigned offset_bytes = short_offset ? 2 : 4;
+  const unsigned offset_bytes =
+      OperandBytes(instruction.mode, instruction.prefixes);
   const Operand& operand = instruction.operands[0];
   if (!operand.is_memory()) {
     // It stands at the instruction's end.
