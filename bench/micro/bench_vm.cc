@@ -15,23 +15,22 @@ namespace {
 constexpr uint32_t kSpareTables = 128;
 
 std::unique_ptr<Mmu> MakeMmu(Host* host, uint32_t tables,
-                             uint32_t previous_roots, uint32_t write_flooding,
-                             uint32_t prefetch) {
+                             const BenchVm::Settings& settings) {
   auto mmu = Mmu::Create({.host = host,
                           .table_capacity = tables + kSpareTables,
-                          .max_vcpus = BenchVm::kVcpus,
-                          .previous_roots = previous_roots,
-                          .write_flooding = write_flooding,
-                          .prefetch = prefetch});
+                          .max_vcpus = BenchVm::kMostVcpus,
+                          .previous_roots = settings.previous_roots,
+                          .write_flooding = settings.write_flooding,
+                          .prefetch = settings.prefetch,
+                          .time_lock_holds = settings.time_lock_holds});
   SMMU_CHECK(mmu.ok()) << mmu.status().ToString();
   return *std::move(mmu);
 }
 
 }  // namespace
 
-BenchVm::BenchVm(uint32_t tables, uint32_t previous_roots,
-                 uint32_t write_flooding, uint32_t prefetch)
-    : mmu_(MakeMmu(&host_, tables, previous_roots, write_flooding, prefetch)) {}
+BenchVm::BenchVm(uint32_t tables, const Settings& settings)
+    : mmu_(MakeMmu(&host_, tables, settings)) {}
 
 BenchVm::BenchVm(const Layout& layout) : BenchVm(layout.tables()) {
   for (const GfnRange& gfns : layout.slots()) AddSlot(gfns);

@@ -24,13 +24,19 @@ namespace shadowmmu::bench {
 
 class BenchVm {
  public:
-  static constexpr uint32_t kVcpus = 8;
+  static constexpr uint32_t kMostVcpus = 16;
+
+  struct Settings {
+    uint32_t previous_roots = kMaxPreviousRoots;
+    uint32_t write_flooding = MmuConfig{}.write_flooding;
+    uint32_t prefetch = 0;  // each page by its own fault
+    bool time_lock_holds = false;
+  };
 
   // Room for `tables` shadow pages, and some to spare, so that nothing is ever
   // evicted.
-  explicit BenchVm(uint32_t tables, uint32_t previous_roots = kMaxPreviousRoots,
-                   uint32_t write_flooding = MmuConfig{}.write_flooding,
-                   uint32_t prefetch = 0);
+  explicit BenchVm(uint32_t tables) : BenchVm(tables, Settings{}) {}
+  BenchVm(uint32_t tables, const Settings& settings);
   // With the slots of a layout.
   explicit BenchVm(const Layout& layout);
 
@@ -48,6 +54,7 @@ class BenchVm {
   Mmu& mmu() { return *mmu_; }
   Vm& vm() { return mmu_->internals(); }
 
+  Stats stats() const { return mmu_->GetStats(); }
   uint64_t leaf_sptes() const { return mmu_->GetStats().leaf_sptes; }
   // Words, if there are not that many leaf sptes; if pages were evicted, which
   // no workload here should cause; or, with --small, if the audit finds damage.

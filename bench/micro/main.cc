@@ -50,12 +50,14 @@ int Main(int argc, char** argv) {
   RegisterBump();
   RegisterDirtyLog();
   RegisterFaults();
+  RegisterParallel();
   RegisterPrefetch();
   RegisterRoots();
   RegisterWriteTrack();
   RegisterSlots();
   RegisterSlotLoops();
   RegisterSweeps();
+  RegisterStalls();
   RegisterChaseAgain();
   if (benchmark::RunSpecifiedBenchmarks() == 0) return kExitFailure;
   benchmark::Shutdown();

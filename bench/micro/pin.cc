@@ -29,6 +29,13 @@ int LastAllowed(int except) {
   return -1;
 }
 
+bool Stay(int cpu) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  return sched_setaffinity(0, sizeof(one), &one) == 0;
+}
+
 }  // namespace
 
 int PinTo(int cpu) {
@@ -37,12 +44,22 @@ int PinTo(int cpu) {
   if (cpu < 0 || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &allowed.cpus)) {
     return -1;
   }
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(cpu, &one);
-  if (sched_setaffinity(0, sizeof(one), &one) != 0) return -1;
+  if (!Stay(cpu)) return -1;
   if (allowed.own < 0) allowed.own = cpu;
   return cpu;
+}
+
+unsigned CpusAllowed() {
+  return static_cast<unsigned>(CPU_COUNT(&TheAllowed().cpus));
+}
+
+int PinToNth(unsigned n) {
+  n %= CpusAllowed();
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &TheAllowed().cpus) || n-- != 0) continue;
+    return Stay(cpu) ? cpu : -1;
+  }
+  return -1;
 }
 
 int OtherCpu() { return LastAllowed(TheAllowed().own); }

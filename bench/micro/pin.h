@@ -9,6 +9,10 @@ namespace shadowmmu::bench {
 // last CPU that is allowed, since the first one often serves the devices.
 // Returns the CPU, or -1 if it is not allowed.
 int PinTo(int cpu);
+// The same on the n-th of the allowed CPUs, from 0 on, for this thread alone;
+// they are used again where n is beyond their number. And how many there are.
+int PinToNth(unsigned n);
+unsigned CpusAllowed();
 // A CPU other than that of the first PinTo; -1: there is none.
 int OtherCpu();
 

@@ -69,8 +69,7 @@ void RunPrefetch(benchmark::State& state, uint32_t window, Touch touch) {
   const Layout layout =
       Layout::Indirect(/*aliases=*/1, pages, MapKind::kSequential);
   const GuestTables tables(layout);
-  BenchVm vm(layout.tables(), kMaxPreviousRoots, MmuConfig{}.write_flooding,
-             window);
+  BenchVm vm(layout.tables(), {.prefetch = window});
   vm.AddSlot(layout.slots()[0]);
   vm.AddSlot(tables.slot());
   VcpuMmu& vcpu = vm.AddVcpu();

@@ -28,10 +28,12 @@ void RegisterIndirect();
 void RegisterBump();
 void RegisterDirtyLog();
 void RegisterFaults();
+void RegisterParallel();
 void RegisterPrefetch();
 void RegisterRoots();
 void RegisterSlots();
 void RegisterSlotLoops();
+void RegisterStalls();
 void RegisterSweeps();
 void RegisterWriteTrack();
 // Once more at the end: how far L has moved meanwhile.

@@ -19,7 +19,7 @@ namespace {
 constexpr uint64_t kSwitches = 10'000;
 
 void RunSwitch(benchmark::State& state, uint64_t processes, uint32_t previous) {
-  BenchVm vm(/*tables=*/64, previous);
+  BenchVm vm(/*tables=*/64, {.previous_roots = previous});
   vm.AddSlot(GfnRange{Gfn(0), 64});
   VcpuMmu& vcpu = vm.AddVcpu();
   const absl::Status four_levels =

@@ -29,20 +29,24 @@ void ShadowMap::Populate(Meter* meter) {
     AddAll<PageKind::kIndirect>(held);
   }
   if (meter != nullptr) meter->Stop();
+  // What is left of it counts as in use.
+  vm_.lists.EmptyReserve(writer_.reserve);
 }
 
 void ShadowMap::Populate() { Populate(nullptr); }
 
 // As a vCPU's root is made (roots.cc); no vCPU holds this one.
 void ShadowMap::MakeRoot(VmLock& held) {
-  SMMU_CHECK(MakeRoom(vm_, held, NeedsOfFault(1)));
+  SMMU_CHECK(MakeRoom(vm_, held, writer_.reserve, NeedsOfFault(1)));
   const Gfn gfn = layout_.TableGfn(0, kRootLevel);
   if (layout_.kind() == PageKind::kIndirect) {
     const Memslot* slot = vm_.slot_table().Find(AddressSpace::kNormal, gfn);
     SMMU_CHECK(slot->rmaps->EnsureWriteTrack(gfn));
   }
   FlushObligation flush;
-  root_ = FindOrMakePage(vm_, gfn, role_[ToInt(kRootLevel)], flush);
+  MutexLock structure(&vm_.structure_lock);
+  root_ = FindOrMakePage(vm_, writer_, VmHold::kExclusive, gfn,
+                         role_[ToInt(kRootLevel)], flush);
   flush.Pay(vm_);
 }
 
@@ -52,7 +56,8 @@ void ShadowMap::AddAll(VmLock& held) {
   SlotCache cache;
   for (const Layout::Entry& entry : layout_.entries()) {
     MakeChunks<kind>(slots, cache, entry);
-    SMMU_CHECK(MakeRoom(vm_, held, NeedsOfFault(kMaxLevels - 1)));
+    SMMU_CHECK(
+        MakeRoom(vm_, held, writer_.reserve, NeedsOfFault(kMaxLevels - 1)));
     Add<kind>(entry);
   }
 }
@@ -84,8 +89,9 @@ void ShadowMap::Add(const Layout::Entry& entry) {
   const Spte spte =
       vm_.format.Leaf(kFirstPfn + entry.gfn, Level::k4K, Rights::All(),
                       /*key=*/0, MemoryType::kWriteBack, Dirty::kYes);
-  SetLeaf(vm_, SpteRef(table, IndexAt(entry.gva(), Level::k4K)), spte,
-          Gfn(entry.gfn), flush);
+  SetLeaf(vm_, writer_, VmHold::kExclusive,
+          SpteRef(table, IndexAt(entry.gva(), Level::k4K)),
+          {.gfn = Gfn(entry.gfn), .spte = spte, .if_tracked = spte}, flush);
   flush.Pay(vm_);
 }
 
@@ -94,7 +100,8 @@ template <PageKind kind, Level level>
 TableIndex ShadowMap::Child(TableIndex parent, const Layout::Entry& entry,
                             FlushObligation& flush) {
   const SpteRef ref(parent, IndexAt(entry.gva(), Above(level)));
-  return EnsureChild(vm_, ref, layout_.TableGfnOf<kind>(entry.page, level),
+  return EnsureChild(vm_, writer_, VmHold::kExclusive, ref,
+                     layout_.TableGfnOf<kind>(entry.page, level),
                      role_[ToInt(level)], flush);
 }
 

@@ -20,6 +20,7 @@
 #include "bench/micro/meter.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/vm.h"
+#include "src/mmu/writer.h"
 
 namespace shadowmmu::bench {
 
@@ -70,6 +71,7 @@ class ShadowMap {
   BenchVm& bench_;
   Vm& vm_;
   std::array<PageRole, ToInt(kRootLevel) + 1> role_;  // by level
+  Writer writer_;
   TableIndex root_ = TableIndex::kNil;
 };
 

@@ -135,7 +135,7 @@ bool StoreOrExit(BenchVm& vm, VcpuMmu& writer, GuestMemory& memory, Gpa gpa,
 void RunReuse(benchmark::State& state, uint32_t flooding) {
   constexpr uint64_t kStores = kPageSize / sizeof(uint64_t);
   GuestMemory memory;
-  BenchVm vm(/*tables=*/64, kMaxPreviousRoots, flooding);
+  BenchVm vm(/*tables=*/64, {.write_flooding = flooding});
   vm.AddSlot(memory.slot());
   VcpuMmu& runner = AddRunner(vm);
   VcpuMmu& writer = vm.AddVcpu();

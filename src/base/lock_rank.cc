@@ -18,6 +18,8 @@ const char* LockRankName(LockRank rank) {
       return "kSrcu";
     case LockRank::kVm:
       return "kVm";
+    case LockRank::kStructure:
+      return "kStructure";
     case LockRank::kPage:
       return "kPage";
     case LockRank::kChunk:
@@ -37,8 +39,8 @@ struct HeldLock {
   LockMode mode;
 };
 
-// The locks of one thread, in the order in which it took them. The number is
-// bounded: four levels of pages and two chunks are the most the library nests.
+// The locks of one thread, in the order in which it took them. By rule 1 one of
+// each rank, but for those that were tried.
 class HeldLocks {
  public:
   absl::Span<const HeldLock> all() const {
@@ -74,10 +76,6 @@ class HeldLocks {
 
 constinit thread_local HeldLocks held_locks;
 
-bool MayNestInItself(LockRank rank) {
-  return rank == LockRank::kPage || rank == LockRank::kChunk;
-}
-
 }  // namespace
 
 void LockOrder::WillWait() const {
@@ -85,8 +83,7 @@ void LockOrder::WillWait() const {
     SMMU_CHECK(held.lock != this)
         << "taking the " << LockRankName(rank_) << " lock at " << this
         << ", which this thread holds already";
-    SMMU_CHECK(held.rank < rank_ ||
-               (held.rank == rank_ && MayNestInItself(rank_)))
+    SMMU_CHECK(held.rank < rank_)
         << "lock order: taking the " << LockRankName(rank_) << " lock at "
         << this << " while holding the " << LockRankName(held.rank)
         << " lock at " << held.lock;

@@ -4,9 +4,7 @@
 // locks it holds, and a lock that would have to wait is first compared with it:
 //
 //  1. A thread waits only for a lock whose rank is greater than that of every
-//     lock it holds. Page and chunk locks may also be taken beside others of
-//     their own rank (pages from the root downward in level, chunks by rising
-//     address); the code that does so keeps that order.
+//     lock it holds: so it holds one of each rank at most.
 //  2. No lock is taken twice by one thread, shared locks included.
 //  3. A try-lock cannot wait, so only rule 2 holds for it; once taken, it
 //     counts for rule 1 like any other.
@@ -33,10 +31,12 @@ enum class LockRank : std::uint8_t {
   kSrcu,
   // The VM's lock: shared for faults, exclusive for zaps.
   kVm,
-  // One shadow page. Several may be held, downward in level only.
+  // Beside the VM's lock held shared: which shadow pages there are, and what
+  // links and tracks them.
+  kStructure,
+  // One shadow page.
   kPage,
-  // The per-gfn state of 2 MiB of one slot. Several may be held, by rising
-  // address only. No page lock is taken below one.
+  // The per-gfn state of 2 MiB of one slot.
   kChunk,
   // Held for a few instructions; nothing is taken below one.
   kLeaf,

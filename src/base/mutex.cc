@@ -1,11 +1,11 @@
 #include "src/base/mutex.h"
 
-#include <pthread.h>
-
+#include <algorithm>
 #include <atomic>
+#include <bit>
+#include <mutex>
 #include <thread>
 
-#include "src/base/check.h"
 #include "src/base/lock_rank.h"
 
 namespace shadowmmu {
@@ -40,63 +40,63 @@ void Mutex::LockSlow() {
   mutex_.lock();
 }
 
-SharedMutex::SharedMutex(LockRank rank) : order_(rank) {
-  pthread_rwlockattr_t attributes;
-  SMMU_CHECK_EQ(pthread_rwlockattr_init(&attributes), 0);
-#ifdef __GLIBC__
-  SMMU_CHECK_EQ(pthread_rwlockattr_setkind_np(
-                    &attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP),
-                0);
-#endif
-  SMMU_CHECK_EQ(pthread_rwlock_init(&rwlock_, &attributes), 0);
-  SMMU_CHECK_EQ(pthread_rwlockattr_destroy(&attributes), 0);
-}
-
-SharedMutex::~SharedMutex() {
-  SMMU_CHECK_EQ(pthread_rwlock_destroy(&rwlock_), 0);
-}
-
-void SharedMutex::Lock() {
-  order_.WillWait();
-  if (pthread_rwlock_trywrlock(&rwlock_) != 0) {
-    WaiterCount::Scope waiting(&waiters_);
-    SMMU_CHECK_EQ(pthread_rwlock_wrlock(&rwlock_), 0);
-  }
-  order_.Acquired(LockMode::kExclusive);
-}
+SharedMutex::SharedMutex(LockRank rank, unsigned stripes)
+    : stripe_mask_(std::bit_ceil(std::max(stripes, 1u)) - 1),
+      stripes_(new Stripe[stripe_mask_ + 1]),
+      order_(rank) {}
 
 bool SharedMutex::TryLock() {
   order_.WillTry();
-  if (pthread_rwlock_trywrlock(&rwlock_) != 0) return false;
-  order_.Acquired(LockMode::kExclusive);
-  return true;
-}
-
-void SharedMutex::Unlock() {
-  order_.CheckHeld(LockMode::kExclusive);
-  order_.Released();
-  SMMU_CHECK_EQ(pthread_rwlock_unlock(&rwlock_), 0);
-}
-
-void SharedMutex::ReaderLock() {
-  order_.WillWait();
-  if (pthread_rwlock_tryrdlock(&rwlock_) != 0) {
-    WaiterCount::Scope waiting(&waiters_);
-    SMMU_CHECK_EQ(pthread_rwlock_rdlock(&rwlock_), 0);
+  if (!mutex_.try_lock()) return false;
+  closed_.store(true, std::memory_order_seq_cst);
+  if (AnyInside()) {
+    closed_.store(false, std::memory_order_seq_cst);
+    mutex_.unlock();
+    return false;
   }
-  order_.Acquired(LockMode::kShared);
+  order_.Acquired(LockMode::kExclusive);
+  if (times_ != nullptr) times_->Begin();
+  return true;
 }
 
-bool SharedMutex::ReaderTryLock() {
+bool SharedMutex::ReaderTryLock(unsigned stripe) {
   order_.WillTry();
-  if (pthread_rwlock_tryrdlock(&rwlock_) != 0) return false;
+  if (!TryEnter(stripe)) return false;
   order_.Acquired(LockMode::kShared);
   return true;
 }
 
-void SharedMutex::ReaderUnlock() {
-  order_.Released();
-  SMMU_CHECK_EQ(pthread_rwlock_unlock(&rwlock_), 0);
+bool SharedMutex::AnyInside() const {
+  for (unsigned i = 0; i <= stripe_mask_; ++i) {
+    if (stripes_[i].inside.load(std::memory_order_seq_cst) != 0) return true;
+  }
+  return false;
+}
+
+void SharedMutex::LockSlow() {
+  WaiterCount::Scope waiting(&waiters_);
+  mutex_.lock();
+}
+
+// A reader that counts itself for a moment, finds the flag, and goes away again
+// may be seen here; it cannot do so for ever, because it waits for mutex_ then.
+void SharedMutex::AwaitReaders() {
+  WaiterCount::Scope waiting(&waiters_);
+  for (int spins = 0; AnyInside(); ++spins) {
+    if (spins < kSpinsBeforeYield) {
+      Pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+void SharedMutex::ReaderLockSlow(unsigned stripe) {
+  WaiterCount::Scope waiting(&waiters_);
+  // No writer is inside while this thread has its mutex, and the next one sees
+  // the count.
+  const std::lock_guard<std::mutex> no_writer(mutex_);
+  Inside(stripe).fetch_add(1, std::memory_order_seq_cst);
 }
 
 bool SpinLock::TryLock() {

@@ -1,8 +1,9 @@
 // The locks of the library and the scopes that hold them:
 //
 //   Mutex         MutexLock                            waits in the kernel
-//   SharedMutex   ReaderMutexLock, WriterMutexLock     the same, many readers
-//   SpinLock      SpinLockHolder                       one byte, never sleeps
+//   SharedMutex   ReaderMutexLock, WriterMutexLock     many readers, or one
+//   writer SpinLock      SpinLockHolder                       one byte, never
+//   sleeps
 //                                                      for long
 //
 //   Mutex mu_{LockRank::kLeaf};
@@ -21,16 +22,15 @@
 //
 // Why not absl::Mutex: distributions ship it with deadlock detection compiled
 // in and without sanitizer annotations; the first is slow, the second makes
-// ThreadSanitizer report correct code. These wrap pthread locks, which it
-// knows.
+// ThreadSanitizer report correct code. These wrap std::mutex and atomics, which
+// it knows.
 
 #ifndef SHADOWMMU_BASE_MUTEX_H_
 #define SHADOWMMU_BASE_MUTEX_H_
 
-#include <pthread.h>
-
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 
 #include "absl/base/optimization.h"
@@ -134,23 +134,46 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
   bool held_;
 };
 
-// Many readers or one writer. Where the C library can, a waiting writer holds
-// back new readers, so that zaps are not starved by faults; this is why it
-// wraps the pthread lock and not std::shared_mutex, which prefers readers.
+// Many readers or one writer. Each reader writes a cache line of its own, if
+// the readers name different stripes, so that they do not slow each other down;
+// the writer pays for it, with a look at each stripe. A waiting writer holds
+// back new readers, and readers that wait take turns with writers, so that
+// neither starves. For short sections of readers: a writer waits for them by
+// spinning, then by giving up the CPU again and again.
 class ABSL_LOCKABLE SharedMutex {
  public:
-  explicit SharedMutex(LockRank rank);
-  ~SharedMutex();
+  explicit SharedMutex(LockRank rank, unsigned stripes = 1);
+  ~SharedMutex() = default;
   SharedMutex(const SharedMutex&) = delete;
   SharedMutex& operator=(const SharedMutex&) = delete;
 
-  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION();
+  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
+    order_.WillWait();
+    if (ABSL_PREDICT_FALSE(!mutex_.try_lock())) LockSlow();
+    Close();
+    order_.Acquired(LockMode::kExclusive);
+    if (ABSL_PREDICT_FALSE(times_ != nullptr)) times_->Begin();
+  }
   bool TryLock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true);
-  void Unlock() ABSL_UNLOCK_FUNCTION();
+  void Unlock() ABSL_UNLOCK_FUNCTION() {
+    order_.CheckHeld(LockMode::kExclusive);
+    if (ABSL_PREDICT_FALSE(times_ != nullptr)) times_->End();
+    order_.Released();
+    closed_.store(false, std::memory_order_seq_cst);
+    mutex_.unlock();
+  }
 
-  void ReaderLock() ABSL_SHARED_LOCK_FUNCTION();
-  bool ReaderTryLock() ABSL_SHARED_TRYLOCK_FUNCTION(true);
-  void ReaderUnlock() ABSL_UNLOCK_FUNCTION();
+  // `stripe` may be any number; ReaderUnlock needs the same.
+  void ReaderLock(unsigned stripe = 0) ABSL_SHARED_LOCK_FUNCTION() {
+    order_.WillWait();
+    if (ABSL_PREDICT_FALSE(!TryEnter(stripe))) ReaderLockSlow(stripe);
+    order_.Acquired(LockMode::kShared);
+  }
+  bool ReaderTryLock(unsigned stripe = 0) ABSL_SHARED_TRYLOCK_FUNCTION(true);
+  void ReaderUnlock(unsigned stripe = 0) ABSL_UNLOCK_FUNCTION() {
+    order_.Released();
+    Inside(stripe).fetch_sub(1, std::memory_order_release);
+  }
 
   void AssertHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK() {
     order_.CheckHeld(LockMode::kExclusive);
@@ -162,37 +185,61 @@ class ABSL_LOCKABLE SharedMutex {
   // Whether another thread, reader or writer, waits for this lock now.
   bool Contended() const { return waiters_.any(); }
 
+  // As Mutex::Measure, of the holds of writers.
+  void Measure(HoldTimes* times) { times_ = times; }
+
  private:
-  pthread_rwlock_t rwlock_;
+  struct alignas(64) Stripe {
+    std::atomic<std::uint32_t> inside{0};
+  };
+
+  std::atomic<std::uint32_t>& Inside(unsigned stripe) {
+    return stripes_[stripe & stripe_mask_].inside;
+  }
+  // The reader counts itself, then looks at the flag; the writer raises the
+  // flag, then looks at the counts. All four are seq_cst: one sees the other.
+  bool TryEnter(unsigned stripe) {
+    Inside(stripe).fetch_add(1, std::memory_order_seq_cst);
+    if (ABSL_PREDICT_TRUE(!closed_.load(std::memory_order_seq_cst))) {
+      return true;
+    }
+    Inside(stripe).fetch_sub(1, std::memory_order_release);
+    return false;
+  }
+  bool AnyInside() const;
+  // With mutex_: keeps readers out, and waits for those inside.
+  void Close() {
+    closed_.store(true, std::memory_order_seq_cst);
+    if (ABSL_PREDICT_FALSE(AnyInside())) AwaitReaders();
+  }
+  void LockSlow();
+  void ReaderLockSlow(unsigned stripe);
+  void AwaitReaders();
+
+  std::mutex mutex_;  // the writer's; a reader's while it waits for one
+  std::atomic<bool> closed_{false};
+  const unsigned stripe_mask_;
+  const std::unique_ptr<Stripe[]> stripes_;
   WaiterCount waiters_;
+  HoldTimes* times_ = nullptr;
   [[no_unique_address]] LockOrder order_;
 };
 
 // Holds a SharedMutex shared for a scope.
 class ABSL_SCOPED_LOCKABLE ReaderMutexLock {
  public:
-  explicit ReaderMutexLock(SharedMutex* mutex) ABSL_SHARED_LOCK_FUNCTION(mutex)
-      : mutex_(mutex), held_(true) {
-    mutex_->ReaderLock();
+  explicit ReaderMutexLock(SharedMutex* mutex, unsigned stripe = 0)
+      ABSL_SHARED_LOCK_FUNCTION(mutex)
+      : mutex_(mutex), stripe_(stripe) {
+    mutex_->ReaderLock(stripe_);
   }
-  ~ReaderMutexLock() ABSL_UNLOCK_FUNCTION() {
-    if (held_) mutex_->ReaderUnlock();
-  }
+  ~ReaderMutexLock() ABSL_UNLOCK_FUNCTION() { mutex_->ReaderUnlock(stripe_); }
   ReaderMutexLock(const ReaderMutexLock&) = delete;
   ReaderMutexLock& operator=(const ReaderMutexLock&) = delete;
 
-  void Unlock() ABSL_UNLOCK_FUNCTION() {
-    mutex_->ReaderUnlock();
-    held_ = false;
-  }
-  void Lock() ABSL_SHARED_LOCK_FUNCTION() {
-    mutex_->ReaderLock();
-    held_ = true;
-  }
-
  private:
   SharedMutex* const mutex_;
-  bool held_;
+  const unsigned stripe_;
 };
 
 // Holds a SharedMutex exclusively for a scope.
@@ -200,27 +247,15 @@ class ABSL_SCOPED_LOCKABLE WriterMutexLock {
  public:
   explicit WriterMutexLock(SharedMutex* mutex)
       ABSL_EXCLUSIVE_LOCK_FUNCTION(mutex)
-      : mutex_(mutex), held_(true) {
+      : mutex_(mutex) {
     mutex_->Lock();
   }
-  ~WriterMutexLock() ABSL_UNLOCK_FUNCTION() {
-    if (held_) mutex_->Unlock();
-  }
+  ~WriterMutexLock() ABSL_UNLOCK_FUNCTION() { mutex_->Unlock(); }
   WriterMutexLock(const WriterMutexLock&) = delete;
   WriterMutexLock& operator=(const WriterMutexLock&) = delete;
 
-  void Unlock() ABSL_UNLOCK_FUNCTION() {
-    mutex_->Unlock();
-    held_ = false;
-  }
-  void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
-    mutex_->Lock();
-    held_ = true;
-  }
-
  private:
   SharedMutex* const mutex_;
-  bool held_;
 };
 
 // A lock of one byte (in release builds) for sections of a few instructions.

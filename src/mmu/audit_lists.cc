@@ -31,9 +31,11 @@ void AuditLists::Collect() {
     CollectList(page.parents, ParentOwner(table),
                 {.kind = ListKey::Kind::kParents, .child = table});
   }
-  if (descriptors_ != vm_.lists.descriptors().in_use()) {
+  const uint32_t reserved = InReserves(vm_).descriptors;
+  if (descriptors_ + reserved != vm_.lists.descriptors().in_use()) {
     Violation(report_, 11, descriptors_, " descriptors are on lists, ",
-              vm_.lists.descriptors().in_use(), " counted in use");
+              reserved, " reserved, ", vm_.lists.descriptors().in_use(),
+              " counted in use");
   }
 }
 
@@ -43,23 +45,32 @@ void AuditLists::CollectSlot(const Memslot& slot) {
   const uint64_t epoch = vm_.generations.arena_epoch;
   const AddressSpace space = slot.spec.space;
   uint64_t entries = 0;
-  const auto collect = [&](RmapHead head, Gfn gfn, Level level) {
+  const auto collect = [&](RmapHead head, Gfn gfn, Level level) -> uint64_t {
     vm_.lock.AssertHeld();
-    if (head.empty()) return;
-    entries += CollectList(head, rmaps.Owner(gfn, level),
-                           {.kind = ListKey::Kind::kRmap,
-                            .space = space,
-                            .level = level,
-                            .gfn = gfn});
+    if (head.empty()) return 0;
+    return CollectList(head, rmaps.Owner(gfn, level),
+                       {.kind = ListKey::Kind::kRmap,
+                        .space = space,
+                        .level = level,
+                        .gfn = gfn});
+  };
+  const auto count = [&](const char* what, Gfn gfn, uint64_t there,
+                         uint32_t counted) {
+    entries += there;
+    if (there == counted) return;
+    Violation(report_, 11, "the ", what, " of ", gfn, " of ", space, " has ",
+              there, " sptes on its rmaps, ", counted, " counted");
   };
   rmaps.ForEachChunk(epoch, [&](RmapChunk& chunk) {
+    uint64_t there = collect(chunk.head_2m, chunk.first_gfn, Level::k2M);
     for (uint32_t i = 0; i < chunk.gfns; ++i) {
-      collect(chunk.heads()[i], chunk.first_gfn + i, Level::k4K);
+      there += collect(chunk.heads()[i], chunk.first_gfn + i, Level::k4K);
     }
-    collect(chunk.head_2m, chunk.first_gfn, Level::k2M);
+    count("chunk", chunk.first_gfn, there, chunk.leaf_sptes);
   });
   rmaps.ForEachGigabyte(epoch, [&](Gfn gfn, GigabyteRecord& record) {
-    collect(record.head_1g, gfn, Level::k1G);
+    count("GiB", gfn, collect(record.head_1g, gfn, Level::k1G),
+          record.leaf_sptes);
   });
   report_.rmap_entries += entries;
   if (entries != rmaps.leaf_sptes()) {

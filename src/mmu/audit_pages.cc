@@ -220,8 +220,8 @@ void AuditPages::CheckCounts() {
               " tables in use, the page limit is ", vm_.arena.limit());
   }
   expect(indirect_, vm_.arena.translations().in_use(), "indirect pages");
-  expect(place_arrays_, vm_.lists.back_references().pool().in_use(),
-         "arrays of places");
+  expect(place_arrays_ + InReserves(vm_).place_arrays,
+         vm_.lists.back_references().pool().in_use(), "arrays of places");
 }
 
 }  // namespace shadowmmu

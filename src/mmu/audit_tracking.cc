@@ -47,14 +47,15 @@ void AuditTracking::CheckSlot(const Memslot& slot) {
   uint64_t total = 0;
   const uint64_t epoch = vm_.generations.arena_epoch;
   rmaps.ForEachChunk(epoch, [&](RmapChunk& chunk) {
-    const uint32_t* counts = chunk.counts();
+    const std::atomic<uint32_t>* counts =
+        chunk.write_track.load(std::memory_order_acquire);
     uint64_t sum = 0;
     for (uint32_t i = 0; i < chunk.gfns; ++i) {
       const Gfn gfn = chunk.first_gfn + i;
       const auto found = expected.find(gfn.value());
       const TableCounts there =
           found == expected.end() ? TableCounts() : found->second;
-      const uint32_t counted = counts == nullptr ? 0 : counts[i];
+      const uint32_t counted = counts == nullptr ? 0 : counts[i].load();
       if (there.tracking != counted) {
         Violation(report_, 11, gfn, " of ", slot.spec.space, " is tracked by ",
                   there.tracking, " pages, ", counted, " counted");

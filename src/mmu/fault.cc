@@ -21,7 +21,7 @@ std::optional<FaultOutcome> Walk(Vm& vm, VcpuState& vcpu,
                                  const SlotTable& slots, Gva gva,
                                  const Access& access, GuestWalk* walk) {
   const WalkContext context{.slots = slots,
-                            .cache = vcpu.slot_cache,
+                            .cache = vcpu.writer.slot_cache,
                             .memory = vm.memory,
                             .space = vcpu.space,
                             .mode = vcpu.paging,
@@ -67,7 +67,11 @@ class Attempt {
   void TellHost(Level largest) const;
   bool MakeChunks() const;
   std::optional<FaultOutcome> MapUnderLock(Level largest);
-  bool Stale() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  std::optional<MapResult> MapBesideOthers(Level largest);
+  std::optional<MapResult> MapAlone(Level largest);
+  MapResult MapHeld(VmHold hold, Level largest, bool fill)
+      ABSL_SHARED_LOCKS_REQUIRED(vm_.lock);
+  bool Stale() const ABSL_SHARED_LOCKS_REQUIRED(vm_.lock);
   bool Blocked(Level level) const;
   bool write() const { return access_.type == AccessType::kWrite; }
   bool prefetches() const {
@@ -90,7 +94,7 @@ class Attempt {
 std::optional<FaultOutcome> Attempt::Run() {
   if (auto bad = Walk(vm_, vcpu_, slots_, gva_, access_, &walk_)) return bad;
   const Gpa gpa = ToGpa(walk_.gfn) + PageOffset(gva_);
-  slot_ = vcpu_.slot_cache.Find(slots_, vcpu_.space, walk_.gfn);
+  slot_ = vcpu_.writer.slot_cache.Find(slots_, vcpu_.space, walk_.gfn);
   if (slot_ == nullptr) {
     return FaultOutcome::Emulate(gpa, EmulateReason::kNoSlot);
   }
@@ -145,7 +149,8 @@ bool Attempt::MakeChunks() const {
   if (!slot_->rmaps->EnsureChunk(walk_.gfn)) return false;
   for (unsigned i = walk_.levels; i-- > ToInt(walk_.leaf);) {
     const Gfn table = walk_.step[i].table;
-    const Memslot* slot = vcpu_.slot_cache.Find(slots_, vcpu_.space, table);
+    const Memslot* slot =
+        vcpu_.writer.slot_cache.Find(slots_, vcpu_.space, table);
     if (!slot->rmaps->EnsureWriteTrack(table)) return false;
   }
   return true;
@@ -165,24 +170,19 @@ bool Attempt::Stale() const {
          vm_.memory.sequence() != sequence_;
 }
 
-std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
-  VmLock held(vm_);
-  // At most a page for each level below the root. That there is no room for
-  // neighbours is no reason to fail.
-  constexpr uint32_t kTables = kMaxLevels - 1;
-  const bool fill =
-      prefetches() &&
-      MakeRoom(vm_, held, NeedsOfFault(kTables, vm_.config.prefetch - 1));
-  if (!fill && !MakeRoom(vm_, held, NeedsOfFault(kTables))) {
-    return FaultOutcome::NoMemory();
-  }
+// What a fault may need at most: a page for each level below the root. And to
+// fill neighbours, the lack of which is no reason to fail.
+constexpr uint32_t kTables = kMaxLevels - 1;
+constexpr Needs kLeastNeeds = NeedsOfFault(kTables);
+Needs NeedsWithNeighbours(const Vm& vm) {
+  return NeedsOfFault(kTables, vm.config.prefetch - 1);
+}
+
+MapResult Attempt::MapHeld(VmHold hold, Level largest, bool fill) {
   while (largest > Level::k4K && Blocked(largest)) largest = Below(largest);
-  if (Stale()) return std::nullopt;
-  // With PAE paging: a page directory that no slot covered when the root was
-  // loaded. The next attempt loads a root that has it.
+  if (Stale()) return MapResult::kStale;
   if (vcpu_.root.For(gva_) == TableIndex::kNil) {
-    ReleaseRoot(vm_, vcpu_);
-    return std::nullopt;
+    return MapResult::kNeedsExclusive;
   }
   const MapTarget target{.gva = gva_,
                          .access = access_,
@@ -191,14 +191,59 @@ std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
                          .host = host_,
                          .largest = largest};
   SpteRef leaf;
-  const MapResult result = Map(vm_, vcpu_, target, &leaf);
-  if (result == MapResult::kStale) return std::nullopt;
-  if (fill) {
-    FillNeighbours(vm_, vcpu_.paging.format, leaf, walk_.At(Level::k4K).hva);
+  const MapResult result = Map(vm_, vcpu_, hold, target, &leaf);
+  const bool mapped =
+      result == MapResult::kMapped || result == MapResult::kWriteTracked;
+  if (fill && mapped) {
+    FillNeighbours(vm_, vcpu_.writer, vcpu_.paging.format, leaf,
+                   walk_.At(Level::k4K).hva);
   }
-  if (result == MapResult::kMapped) return FaultOutcome::Resume();
-  return FaultOutcome::Emulate(ToGpa(walk_.gfn) + PageOffset(gva_),
-                               EmulateReason::kWriteTracked);
+  return result;
+}
+
+// nullopt: it is not enough to share the lock.
+std::optional<MapResult> Attempt::MapBesideOthers(Level largest) {
+  const SharedVmLock held(vm_, ToInt(vcpu_.id));
+  const bool fill = prefetches();
+  const Needs needs = fill ? NeedsWithNeighbours(vm_) : kLeastNeeds;
+  if (!MakeRoomShared(vm_, vcpu_.writer.reserve, needs.lists)) {
+    return std::nullopt;
+  }
+  const MapResult result = MapHeld(VmHold::kShared, largest, fill);
+  if (result == MapResult::kNeedsExclusive) return std::nullopt;
+  return result;
+}
+
+// nullopt: no memory.
+std::optional<MapResult> Attempt::MapAlone(Level largest) {
+  VmLock held(vm_);
+  ListReserve& reserve = vcpu_.writer.reserve;
+  const bool fill =
+      prefetches() && MakeRoom(vm_, held, reserve, NeedsWithNeighbours(vm_));
+  if (!fill && !MakeRoom(vm_, held, reserve, kLeastNeeds)) return std::nullopt;
+  const MapResult result = MapHeld(VmHold::kExclusive, largest, fill);
+  if (result != MapResult::kNeedsExclusive) return result;
+  // With PAE paging: a page directory that no slot covered when the root was
+  // loaded. The next attempt loads a root that has it.
+  ReleaseRoot(vm_, vcpu_);
+  return MapResult::kStale;
+}
+
+std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
+  std::optional<MapResult> result = MapBesideOthers(largest);
+  if (!result) result = MapAlone(largest);
+  if (!result) return FaultOutcome::NoMemory();
+  switch (*result) {
+    case MapResult::kMapped:
+      return FaultOutcome::Resume();
+    case MapResult::kWriteTracked:
+      return FaultOutcome::Emulate(ToGpa(walk_.gfn) + PageOffset(gva_),
+                                   EmulateReason::kWriteTracked);
+    case MapResult::kStale:
+    case MapResult::kNeedsExclusive:
+      break;
+  }
+  return std::nullopt;
 }
 
 FaultOutcome Try(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {

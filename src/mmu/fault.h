@@ -3,9 +3,10 @@
 //   walk the guest's tables                        no lock
 //   find the slot                                  a slot reader's section
 //   sample the notifier sequence, resolve the hva  no lock
-//   make chunks; take the MMU lock; make room
+//   make chunks; take the MMU lock; make room      shared, with other faults
 //   check that nothing went stale                  the lock, AFTER making room
 //   map, and fill neighbours                       the lock
+//   where that takes more than adding: the same    the lock, exclusively
 //
 // A fault that finds something stale starts over, a bounded number of times,
 // and then ends as kRetry.

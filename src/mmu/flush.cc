@@ -7,9 +7,8 @@ namespace {
 
 // Leaves the requests, and returns who is in the guest and may not have seen
 // them.
-VcpuSet Request(Vm& vm, uint32_t requests)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  vm.lock.AssertHeld();
+VcpuSet Request(Vm& vm, uint32_t requests) ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
+  vm.lock.AssertReaderHeld();
   VcpuSet in_guest;
   for (VcpuState* vcpu : vm.vcpus) {
     if (vcpu == nullptr) continue;
@@ -25,7 +24,7 @@ VcpuSet Request(Vm& vm, uint32_t requests)
 
 void FlushObligation::PayNow(Vm& vm) {
   owed_ = false;
-  ++vm.counters.tlb_flushes;
+  vm.tlb_flushes.fetch_add(1, std::memory_order_relaxed);
   const VcpuSet in_guest = Request(vm, request::kFlushTlb);
   if (!in_guest.empty()) vm.host.FlushTlb(in_guest, FlushRange::All());
 }

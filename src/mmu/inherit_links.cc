@@ -30,8 +30,8 @@ bool LeadsTo(Vm& vm, const GuestFormat& format, SpteRef ref, TableIndex child)
 
 }  // namespace
 
-uint32_t InheritLinks(Vm& vm, const GuestFormat& format, TableIndex from,
-                      TableIndex to, uint32_t most) {
+uint32_t InheritLinks(Vm& vm, Writer& writer, const GuestFormat& format,
+                      TableIndex from, TableIndex to, uint32_t most) {
   const ShadowPage& left = vm.arena.Page(from);
   if (left.role != vm.arena.Page(to).role) return 0;
   uint32_t linked = 0;
@@ -44,7 +44,7 @@ uint32_t InheritLinks(Vm& vm, const GuestFormat& format, TableIndex from,
     const TableIndex child = vm.arena.TableAt(vm.format.TableOf(spte));
     const SpteRef ref(to, i);
     if (OutOfStep(vm, child) || !LeadsTo(vm, format, ref, child)) continue;
-    LinkTable(vm, ref, child);
+    LinkTable(vm, writer, ref, child);
     ++linked;
   }
   vm.counters.links_inherited += linked;

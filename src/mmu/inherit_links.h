@@ -19,6 +19,7 @@
 #include "absl/base/thread_annotations.h"
 #include "src/mmu/guest_format.h"
 #include "src/mmu/vm.h"
+#include "src/mmu/writer.h"
 
 namespace shadowmmu {
 
@@ -29,9 +30,9 @@ inline constexpr uint32_t kMaxInherited = 32;
 // that `from` links. Returns how many. Preconditions: both are current, and of
 // tables that `format` describes; that the guest cannot write `to`'s table
 // unseen (no flush is owed for that); room for the links.
-uint32_t InheritLinks(Vm& vm, const GuestFormat& format, TableIndex from,
-                      TableIndex to, uint32_t most)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+uint32_t InheritLinks(Vm& vm, Writer& writer, const GuestFormat& format,
+                      TableIndex from, TableIndex to, uint32_t most)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock, vm.structure_lock);
 
 }  // namespace shadowmmu
 

@@ -54,7 +54,7 @@ uint64_t ReclaimBatch(Vm& vm, uint64_t budget)
 }  // namespace
 
 void Bump(Vm& vm) {
-  MutexLock held(&vm.lock);
+  WriterMutexLock held(&vm.lock);
   ++vm.generations.mmu_valid_gen;
   ++vm.counters.generation_bumps;
   RequestAll(vm, request::kReloadRoot);

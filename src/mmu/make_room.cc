@@ -16,11 +16,11 @@ uint32_t EvictionBatch(const Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
 
 // What growing cannot help: tables, and descriptors at their limit. A pool that
 // is short because others took from it while it grew is grown again.
-bool NeedsEviction(Vm& vm, const Needs& needs)
+bool NeedsEviction(Vm& vm, const Needs& needs, const ListNeeds& lacking)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   const auto& descriptors = vm.lists.descriptors();
   return vm.arena.free_tables() < needs.tables ||
-         (descriptors.available() < needs.descriptors &&
+         (descriptors.available() < lacking.descriptors &&
           descriptors.at_limit());
 }
 
@@ -69,29 +69,31 @@ bool Grow(Vm& vm, VmLock& held, uint32_t count, PoolOf pool_of)
 
 }  // namespace
 
-bool MakeRoomSlow(Vm& vm, VmLock& held, const Needs& needs) {
+bool MakeRoomSlow(Vm& vm, VmLock& held, const ListReserve& reserve,
+                  const Needs& needs) {
+  const ListNeeds lacking = PteLists::Lacking(reserve, needs.lists);
   // Growing drops the lock, and others may take what is there: hence a loop. It
   // ends, because every round adds a block, evicts, or gives up.
-  while (!HasRoom(vm, needs)) {
+  while (!HasRoom(vm, reserve, needs)) {
     const bool grown = Grow<TranslationArray>(
                            vm, held, needs.translations, [](Vm & v) -> auto& {
                              v.lock.AssertHeld();
                              return v.arena.translations();
                            }) &&
                        Grow<PteListDesc>(
-                           vm, held, needs.descriptors, [](Vm & v) -> auto& {
+                           vm, held, lacking.descriptors, [](Vm & v) -> auto& {
                              v.lock.AssertHeld();
                              return v.lists.descriptors();
                            }) &&
                        Grow<PlaceArray>(
-                           vm, held, needs.place_arrays, [](Vm & v) -> auto& {
+                           vm, held, lacking.place_arrays, [](Vm & v) -> auto& {
                              v.lock.AssertHeld();
                              return v.lists.back_references().pool();
                            });
     if (!grown) return false;
     const auto enough = [&] {
       vm.lock.AssertHeld();
-      return !NeedsEviction(vm, needs);
+      return !NeedsEviction(vm, needs, lacking);
     };
     if (Evict(vm, enough)) continue;
     // Roots that vCPUs have left may stand in the way.

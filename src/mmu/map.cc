@@ -15,25 +15,32 @@ namespace {
 
 class Mapper {
  public:
-  Mapper(Vm& vm, const VcpuState& vcpu, const MapTarget& target)
-      : vm_(vm), vcpu_(vcpu), target_(target), walk_(target.walk) {}
+  Mapper(Vm& vm, VcpuState& vcpu, VmHold hold, const MapTarget& target)
+      : vm_(vm),
+        vcpu_(vcpu),
+        hold_(hold),
+        target_(target),
+        walk_(target.walk) {}
 
   // The caller holds the MMU lock.
   MapResult Run(SpteRef* leaf, FlushObligation& flush);
 
  private:
-  bool StillThere(const GuestMemory::Section& section, Level level,
-                  FlushObligation& flush)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
-  bool MayMapAt(Level level) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+  bool StillThere(const GuestMemory::Section& section, Level level)
+      ABSL_SHARED_LOCKS_REQUIRED(vm_.lock);
+  std::optional<MapResult> TrySetLarge(SpteRef ref, Level level,
+                                       FlushObligation& flush)
+      ABSL_SHARED_LOCKS_REQUIRED(vm_.lock);
   TableIndex Descend(SpteRef ref, FlushObligation& flush)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+      ABSL_SHARED_LOCKS_REQUIRED(vm_.lock);
   MapResult SetTarget(SpteRef ref, Level level, FlushObligation& flush)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
+      ABSL_SHARED_LOCKS_REQUIRED(vm_.lock);
+  bool MakeUnsync(Gfn gfn) ABSL_SHARED_LOCKS_REQUIRED(vm_.lock);
   Rights GuestRights() const;
 
   Vm& vm_;
-  const VcpuState& vcpu_;
+  VcpuState& vcpu_;
+  const VmHold hold_;
   const MapTarget& target_;
   const GuestWalk& walk_;
 };
@@ -46,32 +53,27 @@ Rights Mapper::GuestRights() const {
 }
 
 MapResult Mapper::Run(SpteRef* leaf, FlushObligation& flush) {
-  vm_.lock.AssertHeld();
+  vm_.lock.AssertReaderHeld();
   std::optional<GuestMemory::Section> section;
   if (walk_.levels != 0) section.emplace(vm_.memory);
   TableIndex table = vcpu_.root.For(target_.gva);
   for (Level level = vm_.arena.Page(table).role.level();;
        level = Below(level)) {
-    // The table is in use, whatever is written into it.
-    vm_.arena.Page(table).write_flooding_count = 0;
+    vm_.arena.Page(table).NoteUse();
     const bool indirect = walk_.levels != 0 && level >= walk_.leaf;
-    if (indirect && !StillThere(*section, level, flush)) {
-      return MapResult::kStale;
-    }
+    if (indirect && !StillThere(*section, level)) return MapResult::kStale;
     const SpteRef ref(table, IndexAt(target_.gva, level));
-    if (MayMapAt(level)) {
-      *leaf = ref;
-      return SetTarget(ref, level, flush);
-    }
+    *leaf = ref;
+    if (level == Level::k4K) return SetTarget(ref, level, flush);
+    if (auto done = TrySetLarge(ref, level, flush)) return *done;
     table = Descend(ref, flush);
+    if (table == TableIndex::kNil) return MapResult::kNeedsExclusive;
   }
 }
 
 // Rule 1, for a level that the guest's own tables have. Accessed and dirty bits
 // that were set meanwhile do not matter; ones that were cleared do.
-bool Mapper::StillThere(const GuestMemory::Section& section, Level level,
-                        FlushObligation& flush) {
-  flush.Pay(vm_);
+bool Mapper::StillThere(const GuestMemory::Section& section, Level level) {
   const WalkStep& step = walk_.At(level);
   uint64_t gpte = 0;
   const TouchResult read =
@@ -82,15 +84,21 @@ bool Mapper::StillThere(const GuestMemory::Section& section, Level level,
          (step.gpte & ~gpte) == 0;
 }
 
-// Asked at each level anew: a table that was shadowed on the way down may lie
-// inside the page.
-bool Mapper::MayMapAt(Level level) {
-  if (level == Level::k4K) return true;
-  return level <= target_.largest &&
-         !AnyTableShadowedIn(vm_, AlignDown(walk_.gfn, level), level);
+// Maps the target by one large entry if it may be; nullopt if not. Asked at
+// each level anew: a table that was shadowed on the way down may lie inside the
+// page.
+std::optional<MapResult> Mapper::TrySetLarge(SpteRef ref, Level level,
+                                             FlushObligation& flush) {
+  if (level > target_.largest) return std::nullopt;
+  // No table is shadowed from the look until the page is mapped.
+  MutexLock structure(&vm_.structure_lock);
+  if (AnyTableShadowedIn(vm_, AlignDown(walk_.gfn, level), level)) {
+    return std::nullopt;
+  }
+  return SetTarget(ref, level, flush);
 }
 
-// The child under `ref` that this walk needs, linked.
+// The child under `ref` that this walk needs, linked; kNil: rule 5.
 TableIndex Mapper::Descend(SpteRef ref, FlushObligation& flush) {
   const PageRole parent = vm_.arena.Page(ref.table()).role;
   const Level level = parent.level();
@@ -104,7 +112,7 @@ TableIndex Mapper::Descend(SpteRef ref, FlushObligation& flush) {
                      walk_.At(level).through,
                      QuadrantOf(parent.rules(), target_.gva, Below(level)))
                : parent.DirectChild(GuestRights(), walk_.key, clean);
-  return EnsureChild(vm_, ref, gfn, role, flush);
+  return EnsureChild(vm_, vcpu_.writer, hold_, ref, gfn, role, flush);
 }
 
 MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {
@@ -122,15 +130,28 @@ MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {
   }
   // No table lies below a large page.
   const bool tracked = rights.write() && level == Level::k4K &&
-                       IsTracked(vm_, gfn) && !(write && TryUnsync(vm_, gfn));
-  if (tracked) rights = GuestRights().WithoutWrite();
+                       IsTracked(vm_, vcpu_.writer.slot_cache, gfn) &&
+                       !(write && MakeUnsync(gfn));
+  const Rights if_tracked = GuestRights().WithoutWrite();
+  if (tracked) rights = if_tracked;
   if (rights.write()) target_.slot.MarkDirty(walk_.gfn);
-  const Spte spte =
-      vm_.format.Leaf(AlignDown(target_.host.pfn, level), level, rights,
-                      walk_.key, target_.host.memory_type,
-                      write && rights.write() ? Dirty::kYes : Dirty::kNo);
-  SetLeaf(vm_, ref, spte, gfn, flush);
-  return tracked && write ? MapResult::kWriteTracked : MapResult::kMapped;
+  const auto leaf = [&](Rights as) {
+    return vm_.format.Leaf(AlignDown(target_.host.pfn, level), level, as,
+                           walk_.key, target_.host.memory_type,
+                           write && as.write() ? Dirty::kYes : Dirty::kNo);
+  };
+  const SetResult set = SetLeaf(
+      vm_, vcpu_.writer, hold_, ref,
+      {.gfn = gfn, .spte = leaf(rights), .if_tracked = leaf(if_tracked)},
+      flush);
+  if (set == SetResult::kNeedsExclusive) return MapResult::kNeedsExclusive;
+  const bool written = tracked || set == SetResult::kSetTracked;
+  return written && write ? MapResult::kWriteTracked : MapResult::kMapped;
+}
+
+bool Mapper::MakeUnsync(Gfn gfn) {
+  MutexLock structure(&vm_.structure_lock);
+  return TryUnsync(vm_, vcpu_.writer, gfn);
 }
 
 }  // namespace
@@ -156,10 +177,10 @@ Level MaxMapLevel(const Vm& vm, const GuestWalk& walk, const Memslot& slot,
   return level;
 }
 
-MapResult Map(Vm& vm, const VcpuState& vcpu, const MapTarget& target,
+MapResult Map(Vm& vm, VcpuState& vcpu, VmHold hold, const MapTarget& target,
               SpteRef* leaf) {
   FlushObligation flush;
-  const MapResult result = Mapper(vm, vcpu, target).Run(leaf, flush);
+  const MapResult result = Mapper(vm, vcpu, hold, target).Run(leaf, flush);
   flush.Pay(vm);
   return result;
 }

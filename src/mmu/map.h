@@ -11,6 +11,9 @@
 //     to one makes its shadow pages unsync, if they can be (sync.h).
 //  4. In a slot that logs, a page is mapped small, and writable only if it is
 //     marked dirty.
+//  5. Most faults only add, and do so beside each other, with the MMU lock held
+//     shared. One that finds that something must go first, or be synced, is
+//     done again by a caller that holds it exclusively.
 //
 // Locking: the MMU lock.
 
@@ -37,8 +40,9 @@ struct MapTarget {
 
 enum class MapResult : uint8_t {
   kMapped,
-  kStale,         // the guest's tables changed: start over
-  kWriteTracked,  // mapped for reading; the write must be emulated
+  kStale,           // the guest's tables changed: start over
+  kNeedsExclusive,  // rule 5; what was added so far stays
+  kWriteTracked,    // mapped for reading; the write must be emulated
 };
 
 // The largest level at which guest, slot and host allow the target, shadowed
@@ -46,11 +50,12 @@ enum class MapResult : uint8_t {
 Level MaxMapLevel(const Vm& vm, const GuestWalk& walk, const Memslot& slot,
                   const HostPage& host);
 
-// Precondition: room (make_room.h) for all the pages below the root; the chunks
-// of the target and of every table exist; the root is usable. `*leaf`: the
-// entry that maps the target now, unless the result is kStale.
-MapResult Map(Vm& vm, const VcpuState& vcpu, const MapTarget& target,
-              SpteRef* leaf) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+// Precondition: room (make_room.h), held exclusively, for all the pages below
+// the root, in either way for what is put on lists; the chunks of the target
+// and of every table exist; the root is usable. `*leaf`: the entry that maps
+// the target now, where the result says that one does.
+MapResult Map(Vm& vm, VcpuState& vcpu, VmHold hold, const MapTarget& target,
+              SpteRef* leaf) ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 
 }  // namespace shadowmmu
 

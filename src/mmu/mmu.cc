@@ -132,7 +132,7 @@ absl::StatusOr<std::unique_ptr<Mmu>> Mmu::Create(const MmuConfig& config) {
 
 Mmu::~Mmu() {
   {
-    MutexLock held(&vm_->lock);
+    WriterMutexLock held(&vm_->lock);
     for (const VcpuState* vcpu : vm_->vcpus) {
       SMMU_CHECK(vcpu == nullptr) << "an Mmu dies before its vCPUs";
     }
@@ -203,7 +203,7 @@ ReclaimResult Mmu::ReclaimObsolete(uint64_t budget) {
 void Mmu::InvalidateAll(Strategy strategy) { Invalidate(*vm_, strategy); }
 
 uint64_t Mmu::generation() const {
-  MutexLock held(&vm_->lock);
+  WriterMutexLock held(&vm_->lock);
   return vm_->generations.mmu_valid_gen;
 }
 
@@ -262,7 +262,9 @@ Stats Mmu::GetStats() const {
   }
   stats.obsolete_pages += vm_->pinned_pages;
   stats.unsync_pages = vm_->unsync_pages;
-  stats.pte_list_descs = vm_->lists.descriptors().in_use();
+  stats.pte_list_descs =
+      vm_->lists.descriptors().in_use() - InReserves(*vm_).descriptors;
+  stats.tlb_flushes = vm_->tlb_flushes.load(std::memory_order_relaxed);
   stats.table_bytes = vm_->arena.tables_in_use() * kPageSize;
   stats.metadata_bytes =
       vm_->arena.bytes() + vm_->lists.bytes() + vm_->pages.bytes();
@@ -276,12 +278,7 @@ Stats Mmu::GetStats() const {
   for (const VcpuState* vcpu : vm_->vcpus) {
     if (vcpu == nullptr) continue;
     ++stats.vcpus;
-    stats.faults += vcpu->faults.value();
-    stats.fault_retries += vcpu->fault_retries.value();
-    stats.guest_faults += vcpu->guest_faults.value();
-    stats.emulations += vcpu->emulations.value();
-    stats.root_switches += vcpu->root_switches.value();
-    stats.root_cache_hits += vcpu->root_cache_hits.value();
+    AddOwnCounters(*vcpu, stats);
   }
   return stats;
 }

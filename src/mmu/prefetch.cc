@@ -22,18 +22,16 @@ struct Neighbour {
 };
 
 // The live slot of `gfn`, with a place for it on an rmap; nullptr: none.
-const Memslot* SlotFor(Vm& vm, AddressSpace space, Gfn gfn)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  const Memslot* slot = vm.slot_cache.Find(vm.slot_table(), space, gfn);
+const Memslot* SlotFor(Vm& vm, SlotCache& cache, AddressSpace space, Gfn gfn)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
+  const Memslot* slot = cache.Find(vm.slot_table(), space, gfn);
   if (slot == nullptr || !slot->live()) return nullptr;
-  const RmapHead* head =
-      slot->rmaps->Head(gfn, Level::k4K, vm.generations.arena_epoch);
-  return head == nullptr ? nullptr : slot;
+  return slot->rmaps->HasChunk(gfn) ? slot : nullptr;
 }
 
 // What backs the page at `hva` until the lock is let go: rule 5.
 std::optional<HostPage> HostPageAt(Vm& vm, Hva hva)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   if (vm.memory.Blocks({hva, kPageSize})) return std::nullopt;
   const std::optional<HostPage> host = vm.host.TryResolve(hva);
   const unsigned pfn_bits = vm.entry_format.physical_bits - kPageShift;
@@ -42,47 +40,58 @@ std::optional<HostPage> HostPageAt(Vm& vm, Hva hva)
 }
 
 // Rule 2.
-Rights RightsFor(Vm& vm, PageRole role, const Neighbour& neighbour)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+Rights RightsFor(Vm& vm, Writer& writer, PageRole role,
+                 const Neighbour& neighbour)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   const Rights rights = GuestFormat::RightsAsItIs(role, neighbour.gpte);
   const bool writable = rights.write() && neighbour.host.writable &&
                         !neighbour.slot.read_only() &&
                         !Has(neighbour.slot.spec.flags, SlotFlags::kLogDirty) &&
-                        !IsTracked(vm, neighbour.gfn);
+                        !IsTracked(vm, writer.slot_cache, neighbour.gfn);
   return writable ? rights : rights.WithoutWrite();
 }
 
-void Map(Vm& vm, SpteRef ref, const Neighbour& neighbour)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+void Map(Vm& vm, Writer& writer, SpteRef ref, const Neighbour& neighbour)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   const HostPage& host = neighbour.host;
   const Rights rights =
-      RightsFor(vm, vm.arena.Page(ref.table()).role, neighbour);
+      RightsFor(vm, writer, vm.arena.Page(ref.table()).role, neighbour);
   vm.host.MarkYoung(neighbour.hva(), host.pfn, Level::k4K);
   if (rights.write()) {
     vm.host.MarkDirty(neighbour.hva(), host.pfn, Level::k4K);
   }
-  const Spte spte = vm.format.Leaf(host.pfn, Level::k4K, rights,
-                                   GuestFormat::KeyOf(neighbour.gpte),
-                                   host.memory_type, Dirty::kNo);
+  const auto leaf = [&](Rights as) {
+    return vm.format
+        .Leaf(host.pfn, Level::k4K, as, GuestFormat::KeyOf(neighbour.gpte),
+              host.memory_type, Dirty::kNo)
+        .NotAccessed();
+  };
   FlushObligation nothing;  // rule 4
-  SetLeaf(vm, ref, spte.NotAccessed(), neighbour.gfn, nothing);
-  ++vm.counters.sptes_prefetched;
+  const SetResult set = SetLeaf(vm, writer, VmHold::kShared, ref,
+                                {.gfn = neighbour.gfn,
+                                 .spte = leaf(rights),
+                                 .if_tracked = leaf(rights.WithoutWrite())},
+                                nothing);
+  // Where somebody else was first, what is there stays.
+  if (set != SetResult::kNeedsExclusive) writer.sptes_prefetched.Increment();
 }
 
-void TryFill(Vm& vm, SpteRef ref, uint64_t gpte)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+void TryFill(Vm& vm, Writer& writer, SpteRef ref, uint64_t gpte)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   const Gfn gfn = GuestFormat::GfnOf(gpte);
   const AddressSpace space = vm.arena.Page(ref.table()).role.space();
-  const Memslot* slot = SlotFor(vm, space, gfn);
+  const Memslot* slot = SlotFor(vm, writer.slot_cache, space, gfn);
   if (slot == nullptr) return;
   const std::optional<HostPage> host = HostPageAt(vm, slot->ToHva(gfn));
   if (!host) return;
-  Map(vm, ref, {.gpte = gpte, .gfn = gfn, .slot = *slot, .host = *host});
+  Map(vm, writer, ref,
+      {.gpte = gpte, .gfn = gfn, .slot = *slot, .host = *host});
 }
 
 }  // namespace
 
-void FillNeighbours(Vm& vm, const GuestFormat& format, SpteRef leaf, Hva gpte) {
+void FillNeighbours(Vm& vm, Writer& writer, const GuestFormat& format,
+                    SpteRef leaf, Hva gpte) {
   const unsigned window = vm.config.prefetch;
   const unsigned first = leaf.index() & ~(window - 1);
   const uint64_t entry_bytes = format.entry_bytes();
@@ -100,7 +109,7 @@ void FillNeighbours(Vm& vm, const GuestFormat& format, SpteRef leaf, Hva gpte) {
         ReadGpte(vm.memory, section, format, gptes + i * entry_bytes, &entry);
     if (read == TouchResult::kDone &&
         GuestFormat::UsableAsItIs(entry, reserved)) {
-      TryFill(vm, ref, entry);
+      TryFill(vm, writer, ref, entry);
     }
   }
 }

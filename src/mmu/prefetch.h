@@ -17,7 +17,7 @@
 //     finds the entry, before the host may change anything. So the notifier
 //     sequence does not matter here.
 //
-// Locking: the MMU lock.
+// Locking: the MMU lock, shared or not.
 
 #ifndef SHADOWMMU_MMU_PREFETCH_H_
 #define SHADOWMMU_MMU_PREFETCH_H_
@@ -26,6 +26,7 @@
 #include "shadowmmu/address.h"
 #include "src/mmu/guest_format.h"
 #include "src/mmu/vm.h"
+#include "src/mmu/writer.h"
 
 namespace shadowmmu {
 
@@ -33,8 +34,8 @@ namespace shadowmmu {
 // guest has `format`; it was made from the guest's entry at `gpte`.
 // Preconditions: prefetching is on; room for as many neighbours as there can be
 // (NeedsOfFault).
-void FillNeighbours(Vm& vm, const GuestFormat& format, SpteRef leaf, Hva gpte)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+void FillNeighbours(Vm& vm, Writer& writer, const GuestFormat& format,
+                    SpteRef leaf, Hva gpte) ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 
 }  // namespace shadowmmu
 

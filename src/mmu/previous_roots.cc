@@ -136,7 +136,7 @@ void SwitchRoot(Vm& vm, VcpuState& vcpu, GuestFlush flush) {
   }
   // One falls out. It is let go of in the same hold of the lock: the audit
   // counts who holds a root.
-  MutexLock held(&vm.lock);
+  WriterMutexLock held(&vm.lock);
   SpinLockHolder roots_held(&vcpu.roots_lock);
   LetGo(vm, Exchange(vm, vcpu, key));
   NoteFlush(vm, vcpu, flush);

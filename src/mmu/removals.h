@@ -52,11 +52,11 @@ class Removals {
         vm_.slot_cache.Find(vm_.slot_table(), role.space(), gfn);
     SMMU_CHECK(slot != nullptr) << "an spte maps " << gfn << " of "
                                 << role.space() << ", where there is no slot";
-    RmapHead* head =
-        slot->rmaps->Head(gfn, role.level(), vm_.generations.arena_epoch);
-    SMMU_CHECK(head != nullptr) << "no chunk for " << gfn;
-    Prefetch(head);
-    removal_[count_] = {head, slot->rmaps.get(), gfn, ref, role.level()};
+    const SlotList list =
+        slot->rmaps->List(gfn, role.level(), vm_.generations.arena_epoch);
+    SMMU_CHECK(list.head != nullptr) << "no chunk for " << gfn;
+    Prefetch(list.head);
+    removal_[count_] = {list, slot->rmaps.get(), gfn, ref, role.level()};
     if (++count_ == removal_.size()) Finish();
   }
 
@@ -64,7 +64,7 @@ class Removals {
 
  private:
   struct Removal {
-    RmapHead* head;
+    SlotList list;
     SlotRmaps* rmaps;
     Gfn gfn;
     SpteRef ref;
@@ -84,20 +84,21 @@ void Removals<kBatch>::Finish() {
   size_t chained = 0;
   for (size_t i = 0; i < count_; ++i) {
     const Removal& removal = removal_[i];
-    removal.rmaps->CountRemoved(1);
-    if (*removal.head == RmapHead::Single(removal.ref)) {
-      *removal.head = RmapHead();
+    RmapHead& head = *removal.list.head;
+    removal.rmaps->CountRemoved(removal.list, 1);
+    if (head == RmapHead::Single(removal.ref)) {
+      head = RmapHead();
     } else {
-      vm_.lists.PrefetchDescriptors(*removal.head, removal.ref);
+      vm_.lists.PrefetchDescriptors(head, removal.ref);
       removal_[chained++] = removal;
     }
   }
   for (size_t i = 0; i < chained; ++i) {
-    vm_.lists.PrefetchMoved(*removal_[i].head);
+    vm_.lists.PrefetchMoved(*removal_[i].list.head);
   }
   for (size_t i = 0; i < chained; ++i) {
     const Removal& removal = removal_[i];
-    vm_.lists.Remove(*removal.head, removal.ref,
+    vm_.lists.Remove(*removal.list.head, removal.ref,
                      removal.rmaps->Owner(removal.gfn, removal.level));
   }
   vm_.counters.sptes_zapped += count_;

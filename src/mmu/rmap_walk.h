@@ -24,7 +24,7 @@ class LookAhead {
   static constexpr uint64_t kFar = kFarHeads;
   static constexpr uint64_t kNear = kNearHeads;
 
-  explicit LookAhead(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock)
+  explicit LookAhead(Vm& vm) ABSL_SHARED_LOCKS_REQUIRED(vm.lock)
       : lists_(vm.lists), entries_(vm.arena.entries()) {}
   void Far(RmapHead head) const {
     if (head.chain()) {

@@ -106,16 +106,16 @@ RootHandle LastRoot(Vm& vm, VcpuState& vcpu)
 }
 
 // The pages of `root` that are new inherit links from those of `from`.
-void InheritFrom(Vm& vm, const VcpuState& vcpu, const RootHandle& from,
+void InheritFrom(Vm& vm, VcpuState& vcpu, const RootHandle& from,
                  const RootHandle& root)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock, vm.structure_lock) {
   uint32_t room = kMaxInherited;
   for (unsigned i = 0; i < std::min(from.pages, root.pages); ++i) {
     const bool both =
         from.page[i] != TableIndex::kNil && root.page[i] != TableIndex::kNil;
     if (!both || vm.arena.Page(root.page[i]).entries != 0) continue;
-    room -=
-        InheritLinks(vm, vcpu.paging.format, from.page[i], root.page[i], room);
+    room -= InheritLinks(vm, vcpu.writer, vcpu.paging.format, from.page[i],
+                         root.page[i], room);
   }
 }
 
@@ -126,10 +126,12 @@ void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan,
   root.pages = plan.pages;
   root.epoch = vm.generations.arena_epoch;
   FlushObligation flush;
+  MutexLock structure(&vm.structure_lock);
   for (unsigned i = 0; i < plan.pages; ++i) {
     if (!plan.gfn[i]) continue;
     const TableIndex table =
-        FindOrMakePage(vm, *plan.gfn[i], RoleOfRoot(vcpu, i), flush);
+        FindOrMakePage(vm, vcpu.writer, VmHold::kExclusive, *plan.gfn[i],
+                       RoleOfRoot(vcpu, i), flush);
     ++vm.arena.Page(table).root_count;
     root.page[i] = table;
   }
@@ -150,7 +152,7 @@ bool RootUsable(Vm& vm, const RootHandle& root) {
   if (root.empty() || root.epoch != vm.generations.arena_epoch) return false;
   bool usable = true;
   root.ForEachPage([&](TableIndex table) {
-    vm.lock.AssertHeld();
+    vm.lock.AssertReaderHeld();
     const ShadowPage& page = vm.arena.Page(table);
     if (page.state != PageState::kActive ||
         page.mmu_valid_gen != vm.generations.mmu_valid_gen) {
@@ -195,7 +197,7 @@ void NoteRootFlushed(Vm& vm, VcpuState& vcpu) {
 
 std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
   {
-    MutexLock held(&vm.lock);
+    WriterMutexLock held(&vm.lock);
     DropUnusablePreviousRoots(vm, vcpu);
     if (RootUsable(vm, vcpu.root)) return std::nullopt;
   }
@@ -205,10 +207,11 @@ std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
   VmLock held(vm);
   ReleaseRoot(vm, vcpu);
   // That there is no room to inherit is no reason to fail.
-  const bool inherits =
-      vm.config.prefetch != 0 && !vcpu.paging.format.off() &&
-      MakeRoom(vm, held, NeedsOfFault(plan.pages, kMaxInherited));
-  if (!inherits && !MakeRoom(vm, held, NeedsOfFault(plan.pages))) {
+  const bool inherits = vm.config.prefetch != 0 && !vcpu.paging.format.off() &&
+                        MakeRoom(vm, held, vcpu.writer.reserve,
+                                 NeedsOfFault(plan.pages, kMaxInherited));
+  if (!inherits &&
+      !MakeRoom(vm, held, vcpu.writer.reserve, NeedsOfFault(plan.pages))) {
     return FaultOutcome::NoMemory();
   }
   MakeRoot(vm, vcpu, plan, inherits ? LastRoot(vm, vcpu) : RootHandle());

@@ -33,7 +33,7 @@ namespace shadowmmu {
 
 // Of a page that is not there (RootHandle) nothing is asked.
 bool RootUsable(Vm& vm, const RootHandle& root)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 
 // Makes the vCPU's root usable: lets go of an old one, finds or makes the new
 // one. nullopt: it is; otherwise kMemoryFault (CR3 outside the slots), kRetry

@@ -14,15 +14,21 @@
 //     child that is unsync or has marks itself; `unsync_children` counts the
 //     marks.
 //
-// Locking: the MMU lock; `unsync_children` is written atomically, and read with
-// no lock by vCPUs that hold the page as root (unsync_marks.h).
+// Locking: the MMU lock, held exclusively. Held shared, what identifies a page
+// does not change, and everybody reads it; `lock` guards the entries, their
+// translations and their number; Vm::structure_lock the links of the hash and
+// the list, `parents`, and what is unsync. `unsync_children` is written
+// atomically, and read with no lock by vCPUs that hold the page as root
+// (unsync_marks.h).
 
 #ifndef SHADOWMMU_MMU_SHADOW_PAGE_H_
 #define SHADOWMMU_MMU_SHADOW_PAGE_H_
 
+#include <atomic>
 #include <cstdint>
 
 #include "shadowmmu/address.h"
+#include "src/base/mutex.h"
 #include "src/mmu/page_role.h"
 #include "src/rmap/rmap_head.h"
 #include "src/rmap/spte_ref.h"
@@ -45,22 +51,30 @@ static_assert(sizeof(UnsyncChildren) == 64);
 enum class PageState : uint8_t { kFree, kActive, kZapped };
 
 struct alignas(64) ShadowPage {
-  uint64_t mmu_valid_gen;
+  uint64_t mmu_valid_gen = 0;
   Gfn gfn;
   PageRole role;
   RmapHead parents;
-  TableIndex hash_next;  // in the hash bucket; among the free or zapped pages
-  TableIndex list_prev;  // in the active list
-  TableIndex list_next;
-  uint32_t root_count;    // vCPUs that hold the page as (part of) their root
-  uint32_t translations;  // index in the pool of TranslationArrays; 0: direct
-  uint16_t entries;
-  uint16_t unsync_children;
-  PageState state;
-  bool unsync;
+  TableIndex hash_next = {};  // in the bucket; among the free or zapped pages
+  TableIndex list_prev = {};  // in the active list
+  TableIndex list_next = {};
+  uint32_t root_count = 0;  // vCPUs that hold the page as (part of) their root
+  uint32_t translations = 0;  // index in the pool; 0: direct
+  uint16_t entries = 0;
+  uint16_t unsync_children = 0;
+  PageState state = {};
+  bool unsync = false;
   // Emulated stores into the guest table since a fault last walked through the
   // page (write_track.h).
-  uint8_t write_flooding_count;
+  std::atomic<uint8_t> write_flooding_count{0};
+  SpinLock lock{LockRank::kPage};
+
+  // A fault walks through the page.
+  void NoteUse() {
+    if (write_flooding_count.load(std::memory_order_relaxed) != 0) {
+      write_flooding_count.store(0, std::memory_order_relaxed);
+    }
+  }
 };
 static_assert(sizeof(ShadowPage) == 64);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <new>
 
 #include "src/base/check.h"
 
@@ -38,8 +39,7 @@ TableIndex ShadowPageTable::Find(Gfn gfn, PageRole role,
 TableIndex ShadowPageTable::Insert(Gfn gfn, PageRole role,
                                    uint64_t mmu_valid_gen) {
   const TableIndex table = arena_.Take();
-  ShadowPage& page = arena_.Page(table);
-  page = ShadowPage{};
+  ShadowPage& page = *new (&arena_.Page(table)) ShadowPage;
   page.mmu_valid_gen = mmu_valid_gen;
   page.gfn = gfn;
   page.role = role;

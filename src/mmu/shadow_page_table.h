@@ -9,7 +9,7 @@
 //  4. The hash is of the gfn alone, so that all pages of one guest table are in
 //     one bucket. Its size is fixed; nothing here allocates after Init.
 //
-// Locking: the MMU lock.
+// Locking: the MMU lock held exclusively, or shared with Vm::structure_lock.
 
 #ifndef SHADOWMMU_MMU_SHADOW_PAGE_TABLE_H_
 #define SHADOWMMU_MMU_SHADOW_PAGE_TABLE_H_

@@ -49,7 +49,7 @@ absl::StatusOr<std::shared_ptr<const Memslot>> MakeSlot(
   auto dirty = BitmapFor(vm, spec, std::move(before));
   if (!dirty.ok()) return dirty.status();
   if (*dirty != nullptr) {
-    MutexLock held(&vm.lock);
+    WriterMutexLock held(&vm.lock);
     (*dirty)->Arm();
   }
   return std::make_shared<const Memslot>(
@@ -66,11 +66,11 @@ void Retire(Vm& vm, const Memslot& slot, Table invalid)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.update_lock()) {
   vm.slots.Publish(std::move(invalid));
   {
-    MutexLock held(&vm.lock);
+    WriterMutexLock held(&vm.lock);
     slot.rmaps->SetRemoveOnly();
   }
   Invalidate(vm, Strategy::kObsoleteWalk);
-  MutexLock held(&vm.lock);
+  WriterMutexLock held(&vm.lock);
   SMMU_CHECK_EQ(slot.rmaps->leaf_sptes(), 0u)
       << "sptes of " << slot.spec << " outlived its invalidation";
   SMMU_CHECK_EQ(slot.rmaps->shadowed_tables(), 0u)

@@ -22,8 +22,9 @@ void DropDirectLeaves(Vm& vm, TableIndex table)
       page.role.space(), gfns, [&](const Memslot& slot, GfnRange part) {
         vm.lock.AssertHeld();
         SlotRmaps& rmaps = *slot.rmaps;
-        RmapHead* const heads =
-            rmaps.Head(part.begin, Level::k4K, vm.generations.arena_epoch);
+        const SlotList list =
+            rmaps.List(part.begin, Level::k4K, vm.generations.arena_epoch);
+        RmapHead* const heads = list.head;
         if (heads == nullptr) return;
         const auto pages = static_cast<unsigned>(part.pages);
         const SpteRef first(table,
@@ -39,7 +40,7 @@ void DropDirectLeaves(Vm& vm, TableIndex table)
                           rmaps.Owner(part.begin + i, Level::k4K));
           ++dropped;
         }
-        rmaps.CountRemoved(dropped);
+        rmaps.CountRemoved(list, dropped);
         page.entries = static_cast<uint16_t>(page.entries - dropped);
         vm.counters.sptes_zapped += dropped;
       });
@@ -82,13 +83,14 @@ void DropEntriesBy(Vm& vm, TableIndex table, FlushObligation& flush)
 
 // Clears every entry on an rmap, and empties it.
 ABSL_ATTRIBUTE_ALWAYS_INLINE inline void DropList(Vm& vm, SlotRmaps& rmaps,
-                                                  RmapHead& head,
-                                                  OwnerTag owner,
+                                                  Gfn gfn, Level level,
                                                   const LookAhead<>& ahead,
                                                   FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   const Spte none = vm.format.NotPresent();
-  uint64_t dropped = 0;
+  const SlotList list = rmaps.List(gfn, level, vm.generations.arena_epoch);
+  RmapHead& head = *list.head;
+  uint32_t dropped = 0;
   vm.lists.ForEach(
       head,
       [&](SpteRef ref) {
@@ -100,8 +102,8 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void DropList(Vm& vm, SlotRmaps& rmaps,
         ++dropped;
       },
       ahead);
-  vm.lists.Clear(head, owner);
-  rmaps.CountRemoved(dropped);
+  vm.lists.Clear(head, rmaps.Owner(gfn, level));
+  rmaps.CountRemoved(list, dropped);
   vm.counters.sptes_zapped += dropped;
   flush.Owe();
 }
@@ -151,9 +153,9 @@ void DropRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
   const LookAhead<> ahead(vm);
   rmaps.ForEachHead(
       gfns, vm.generations.arena_epoch,
-      [&](RmapHead& head, Gfn gfn, Level level) {
+      [&](RmapHead&, Gfn gfn, Level level) {
         vm.lock.AssertHeld();
-        DropList(vm, rmaps, head, rmaps.Owner(gfn, level), ahead, flush);
+        DropList(vm, rmaps, gfn, level, ahead, flush);
       },
       ahead);
 }
@@ -166,7 +168,7 @@ void SplitRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
       [&](RmapHead& head, Gfn gfn, Level level) {
         vm.lock.AssertHeld();
         if (level != Level::k4K) {
-          DropList(vm, rmaps, head, rmaps.Owner(gfn, level), ahead, flush);
+          DropList(vm, rmaps, gfn, level, ahead, flush);
           return;
         }
         vm.lists.ForEach(
@@ -185,6 +187,22 @@ void WriteProtectRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
   ForEachEntry<LookAhead<>>(vm, rmaps, gfns, [&](std::atomic<uint64_t>& entry) {
     WriteProtect(entry, flush);
   });
+}
+
+void WriteProtectGfn(Vm& vm, SlotRmaps& rmaps, Gfn gfn,
+                     FlushObligation& flush) {
+  const LookAhead<> ahead(vm);
+  for (Level level = Level::k4K; level <= Level::k1G; level = Above(level)) {
+    if (level != Level::k1G && !rmaps.HasChunk(gfn)) continue;
+    const LockedList locked(rmaps, gfn, level, vm.generations.arena_epoch);
+    vm.lists.ForEach(
+        *locked.list().head,
+        [&](SpteRef ref) {
+          vm.lock.AssertReaderHeld();
+          WriteProtect(vm.arena.Entry(ref), flush);
+        },
+        ahead);
+  }
 }
 
 bool ClearAccessedRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns) {

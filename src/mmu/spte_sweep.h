@@ -8,7 +8,7 @@
 //  2. Between clearing an entry and taking it off its list a sweep may clear
 //     others; when it returns, nothing is half-done.
 //
-// Locking: the MMU lock.
+// Locking: the MMU lock, exclusively but where it says so.
 
 #ifndef SHADOWMMU_MMU_SPTE_SWEEP_H_
 #define SHADOWMMU_MMU_SPTE_SWEEP_H_
@@ -57,6 +57,11 @@ void SplitRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, FlushObligation& flush)
 void WriteProtectRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
                        FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+
+// The same for one gfn, under the locks of its lists: beside others who add to
+// them.
+void WriteProtectGfn(Vm& vm, SlotRmaps& rmaps, Gfn gfn, FlushObligation& flush)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 
 // Whether any has its accessed bit set; the first clears it, too. No flush is
 // owed: a CPU that has the entry cached may not set the bit again soon, so

@@ -2,37 +2,33 @@
 
 #include "absl/base/attributes.h"
 #include "src/base/check.h"
+#include "src/mmu/table_tracking.h"
 #include "src/mmu/unsync_marks.h"
 
 namespace shadowmmu {
 namespace {
 
-// The list that a leaf sits on, and the key that it takes to change it.
-struct LeafList {
-  SlotRmaps& rmaps;
-  RmapHead& head;
-  OwnerTag owner;
-};
-
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline LeafList ListOf(Vm& vm, PageRole role,
-                                                    Gfn gfn)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  const Memslot* slot = vm.slot_cache.Find(vm.slot_table(), role.space(), gfn);
+// The slot whose rmap a leaf sits on, which there is.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline SlotRmaps& RmapsOf(Vm& vm, SlotCache& cache,
+                                                       PageRole role, Gfn gfn)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
+  const Memslot* slot = cache.Find(vm.slot_table(), role.space(), gfn);
   SMMU_CHECK(slot != nullptr) << "an spte maps " << gfn << " of "
                               << role.space() << ", where there is no slot";
-  RmapHead* head =
-      slot->rmaps->Head(gfn, role.level(), vm.generations.arena_epoch);
-  SMMU_CHECK(head != nullptr)
+  SMMU_CHECK(role.level() == Level::k1G || slot->rmaps->HasChunk(gfn))
       << "no chunk for " << gfn << " of " << role.space();
-  return {*slot->rmaps, *head, slot->rmaps->Owner(gfn, role.level())};
+  return *slot->rmaps;
 }
 
 // Takes the leaf `ref` off its rmap. Its entry is clear already.
 void Unmap(Vm& vm, SpteRef ref) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  const LeafList list =
-      ListOf(vm, vm.arena.Page(ref.table()).role, vm.arena.GfnOf(ref));
-  vm.lists.Remove(list.head, ref, list.owner);
-  list.rmaps.CountRemoved(1);
+  const PageRole role = vm.arena.Page(ref.table()).role;
+  const Gfn gfn = vm.arena.GfnOf(ref);
+  SlotRmaps& rmaps = RmapsOf(vm, vm.slot_cache, role, gfn);
+  const SlotList list =
+      rmaps.List(gfn, role.level(), vm.generations.arena_epoch);
+  vm.lists.Remove(*list.head, ref, rmaps.Owner(gfn, role.level()));
+  rmaps.CountRemoved(list, 1);
   ++vm.counters.sptes_zapped;
 }
 
@@ -44,55 +40,87 @@ void Unlink(Vm& vm, SpteRef ref, Spte spte)
   vm.lists.Remove(vm.arena.Page(child).parents, ref, ParentOwner(child));
 }
 
-// Gives a present leaf other rights. Accessed and dirty bits that the CPU has
-// set, or sets meanwhile, stay.
-void ChangeInPlace(std::atomic<uint64_t>& entry, Spte spte,
-                   FlushObligation& flush) {
-  constexpr uint64_t kKept = pte::kAccessed | pte::kDirty;
+// Whether what is allowed by `before` may be used no more after it became
+// `after`.
+bool TakesAway(Spte before, Spte after) {
   // Memory type and protection key: neither value includes the other.
   constexpr uint64_t kOther =
       pte::kWriteThrough | pte::kCacheDisable | pte::kKey;
+  return !after.rights().Includes(before.rights()) ||
+         ((before.bits() ^ after.bits()) & kOther) != 0;
+}
+
+// Gives a present leaf other rights. Accessed and dirty bits that the CPU has
+// set, or sets meanwhile, stay. False: rule 6.
+bool ChangeInPlace(std::atomic<uint64_t>& entry, Spte spte, VmHold hold,
+                   FlushObligation& flush) {
+  constexpr uint64_t kKept = pte::kAccessed | pte::kDirty;
   uint64_t before = entry.load(std::memory_order_relaxed);
+  const bool takes_away = TakesAway(Spte(before), spte);
+  if (takes_away && hold == VmHold::kShared) return false;
   while (!entry.compare_exchange_weak(before, spte.bits() | (before & kKept),
                                       std::memory_order_acq_rel)) {
   }
-  if (!spte.rights().Includes(Spte(before).rights()) ||
-      ((before ^ spte.bits()) & kOther) != 0) {
-    flush.Owe();
-  }
+  if (takes_away) flush.Owe();
+  return true;
+}
+
+void DropOld(Vm& vm, SpteRef ref,
+             FlushObligation& flush) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  vm.lock.AssertHeld();
+  DropEntry(vm, ref, flush);
 }
 
 }  // namespace
 
-void SetLeaf(Vm& vm, SpteRef ref, Spte spte, Gfn gfn, FlushObligation& flush) {
+SetResult SetLeaf(Vm& vm, Writer& writer, VmHold hold, SpteRef ref,
+                  const NewLeaf& leaf, FlushObligation& flush) {
   ShadowPage& page = vm.arena.Page(ref.table());
   const Level level = page.role.level();
   std::atomic<uint64_t>& entry = vm.arena.Entry(ref);
+  SMMU_CHECK_EQ(vm.format.ReservedBitsSet(leaf.spte, page.role), 0u);
+  SpinLockHolder page_held(&page.lock);
   const Spte old = vm.arena.Load(ref);
-  SMMU_CHECK_EQ(vm.format.ReservedBitsSet(spte, page.role), 0u);
-  ++vm.counters.sptes_set;
-  if (old.present() && old.leaf(level) && vm.arena.GfnOf(ref) == gfn &&
-      vm.format.PfnOf(old, level) == vm.format.PfnOf(spte, level)) {
-    ChangeInPlace(entry, spte, flush);
-    return;
+  const bool same =
+      old.present() && old.leaf(level) && vm.arena.GfnOf(ref) == leaf.gfn &&
+      vm.format.PfnOf(old, level) == vm.format.PfnOf(leaf.spte, level);
+  if (old.present() && !same) {
+    if (hold == VmHold::kShared) return SetResult::kNeedsExclusive;
+    DropOld(vm, ref, flush);
   }
-  if (old.present()) DropEntry(vm, ref, flush);
-  vm.arena.SetGfn(ref, gfn);
-  const LeafList list = ListOf(vm, page.role, gfn);
-  list.rmaps.CountAdded(1);
-  vm.lists.Add(list.head, ref, list.owner);
-  ++page.entries;
+  SlotRmaps& rmaps = RmapsOf(vm, writer.slot_cache, page.role, leaf.gfn);
+  const LockedList locked(rmaps, leaf.gfn, level, vm.generations.arena_epoch);
+  const bool tracked = leaf.spte.writable() && level == Level::k4K &&
+                       IsTracked(vm, writer.slot_cache, leaf.gfn);
+  const Spte spte = tracked ? leaf.if_tracked : leaf.spte;
+  const SetResult result = tracked ? SetResult::kSetTracked : SetResult::kSet;
+  if (same) {
+    if (!ChangeInPlace(entry, spte, hold, flush)) {
+      return SetResult::kNeedsExclusive;
+    }
+    writer.sptes_set.Increment();
+    return result;
+  }
+  vm.arena.SetGfn(ref, leaf.gfn);
+  rmaps.CountAdded(locked.list());
+  vm.lists.Add(*locked.list().head, ref, rmaps.Owner(leaf.gfn, level),
+               writer.reserve);
   entry.store(spte.bits(), std::memory_order_release);
+  ++page.entries;
+  writer.sptes_set.Increment();
+  return result;
 }
 
-void LinkTable(Vm& vm, SpteRef ref, TableIndex child) {
+void LinkTable(Vm& vm, Writer& writer, SpteRef ref, TableIndex child) {
   SMMU_CHECK(!vm.arena.Load(ref).present()) << ref << " is in use";
   SMMU_CHECK(!OutOfStep(vm, child)) << ref << " would link an unsync page";
-  vm.lists.Add(vm.arena.Page(child).parents, ref, ParentOwner(child));
+  vm.lists.Add(vm.arena.Page(child).parents, ref, ParentOwner(child),
+               writer.reserve);
   ShadowPage& page = vm.arena.Page(ref.table());
-  ++page.entries;
   const Spte link = vm.format.Table(vm.arena.HpaOf(child));
   SMMU_CHECK_EQ(vm.format.ReservedBitsSet(link, page.role), 0u);
+  SpinLockHolder page_held(&page.lock);
+  ++page.entries;
   vm.arena.Entry(ref).store(link.bits(), std::memory_order_release);
 }
 

@@ -11,10 +11,13 @@
 //  3. Nothing is ever put on the rmap of a slot that is remove-only.
 //  4. What is written has no bit set that the walking CPU reserves: it would
 //     fault on it for ever.
-//  5. Nothing here fails: who adds has made room first (make_room.h), and has
-//     the slot's chunk.
+//  5. Nothing here fails for want of memory: who adds has made room first
+//     (make_room.h), and has the slot's chunk.
+//  6. Under the MMU lock held shared, things are added, and rights given. Where
+//     something must go first, the caller has to hold it exclusively.
 //
-// Locking: the MMU lock.
+// Locking: the MMU lock; what only adds does so under it held shared, too, and
+// takes the locks of the page, and of the list, by itself.
 
 #ifndef SHADOWMMU_MMU_SPTE_WRITE_H_
 #define SHADOWMMU_MMU_SPTE_WRITE_H_
@@ -22,17 +25,35 @@
 #include "absl/base/thread_annotations.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/vm.h"
+#include "src/mmu/writer.h"
 
 namespace shadowmmu {
 
-// Makes entry `ref` a leaf that maps `gfn` as `spte` says. What was there
-// before goes first; a leaf of the same gfn and pfn is changed in place.
-void SetLeaf(Vm& vm, SpteRef ref, Spte spte, Gfn gfn, FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+struct NewLeaf {
+  Gfn gfn;
+  Spte spte;
+  // What is set in its place if it can write `gfn`, and that is tracked
+  // (table_tracking.h). The same but for rights.
+  Spte if_tracked;
+};
+
+enum class SetResult : uint8_t {
+  kSet,
+  kSetTracked,      // as `if_tracked` says
+  kNeedsExclusive,  // rule 6; nothing was changed
+};
+
+// Makes entry `ref` a leaf. What was there before goes first; a leaf of the
+// same gfn and pfn is changed in place. Of a large one: the caller holds
+// structure_lock, and no shadowed table lies in it.
+SetResult SetLeaf(Vm& vm, Writer& writer, VmHold hold, SpteRef ref,
+                  const NewLeaf& leaf, FlushObligation& flush)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 
 // Makes entry `ref`, which is not present, point to `child`.
-void LinkTable(Vm& vm, SpteRef ref, TableIndex child)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+void LinkTable(Vm& vm, Writer& writer, SpteRef ref, TableIndex child)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock)
+        ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.structure_lock);
 
 // Clears entry `ref`, whatever it is: leaf, link, or not present.
 void DropEntry(Vm& vm, SpteRef ref, FlushObligation& flush)

@@ -123,22 +123,33 @@ void Collect(Vm& vm, TableIndex table, Batch& batch)
 
 }  // namespace
 
-bool TryUnsync(Vm& vm, Gfn gfn) {
+bool TryUnsync(Vm& vm, Writer& writer, Gfn gfn) {
   if (!vm.config.unsync) return false;
   bool last_level = true;
   vm.pages.ForEachShadowing(gfn, [&](TableIndex table) {
-    vm.lock.AssertHeld();
+    vm.lock.AssertReaderHeld();
     if (vm.arena.Page(table).role.level() != Level::k4K) last_level = false;
   });
   if (!last_level) return false;
   vm.pages.ForEachShadowing(gfn, [&](TableIndex table) {
-    vm.lock.AssertHeld();
+    vm.lock.AssertReaderHeld();
+    vm.structure_lock.AssertHeld();
     if (vm.arena.Page(table).unsync) return;
     LoosenTable(vm, table);
     SetUnsync(vm, table);
-    ++vm.counters.unsyncs;
+    writer.unsyncs.Increment();
   });
   return true;
+}
+
+bool AnyUnsync(Vm& vm, Gfn gfn) {
+  if (vm.unsync_pages.load(std::memory_order_relaxed) == 0) return false;
+  bool any = false;
+  vm.pages.ForEachShadowing(gfn, [&](TableIndex table) {
+    vm.lock.AssertReaderHeld();
+    any = any || vm.arena.Page(table).unsync;
+  });
+  return any;
 }
 
 void SyncPage(Vm& vm, TableIndex table, FlushObligation& flush) {
@@ -146,7 +157,6 @@ void SyncPage(Vm& vm, TableIndex table, FlushObligation& flush) {
 }
 
 void SyncGfn(Vm& vm, Gfn gfn, FlushObligation& flush) {
-  if (vm.unsync_pages == 0) return;
   vm.pages.ForEachShadowing(gfn, [&](TableIndex table) {
     vm.lock.AssertHeld();
     SyncPage(vm, table, flush);

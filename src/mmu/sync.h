@@ -16,7 +16,8 @@
 //     that does neither may find old translations, as on a CPU with a TLB (SDM
 //     vol. 3, 4.10.2.3; APM vol. 2, 5.5).
 //
-// Locking: the MMU lock.
+// Locking: the MMU lock. A sync needs it exclusively, for what it drops; to
+// make unsync is to give a right, and needs structure_lock.
 
 #ifndef SHADOWMMU_MMU_SYNC_H_
 #define SHADOWMMU_MMU_SYNC_H_
@@ -24,12 +25,19 @@
 #include "absl/base/thread_annotations.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/vm.h"
+#include "src/mmu/writer.h"
 
 namespace shadowmmu {
 
 // Makes every page that shadows the guest table in `gfn` unsync, so that `gfn`
 // may be mapped writable. False: it may not, and nothing changed.
-bool TryUnsync(Vm& vm, Gfn gfn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+bool TryUnsync(Vm& vm, Writer& writer, Gfn gfn)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock)
+        ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.structure_lock);
+
+// Whether any page of the guest table in `gfn` is unsync.
+bool AnyUnsync(Vm& vm, Gfn gfn) ABSL_SHARED_LOCKS_REQUIRED(vm.lock)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.structure_lock);
 
 // Brings in step: a page, if it is unsync; every page of the guest table in
 // `gfn`; everything that a page leads to.

@@ -7,7 +7,9 @@
 //  4. Never more tables are in use than limit() says, which is the capacity, or
 //     less: a table beyond it counts as not free.
 //
-// Locking: the MMU lock, but for what never changes after Create (addresses).
+// Locking: the MMU lock held exclusively; held shared, shadow_page.h says what
+// guards which part of a page, and Vm::structure_lock who is free. None for
+// what never changes after Create (addresses).
 
 #ifndef SHADOWMMU_MMU_TABLE_ARENA_H_
 #define SHADOWMMU_MMU_TABLE_ARENA_H_
@@ -87,7 +89,8 @@ class TableArena {
     return EntryView(entries_)[ref];
   }
   Spte Load(SpteRef ref) const {
-    return Spte(Entry(ref).load(std::memory_order_relaxed));
+    // What the entry links was made before.
+    return Spte(Entry(ref).load(std::memory_order_acquire));
   }
 
   Hpa HpaOf(TableIndex table) const;

@@ -7,7 +7,7 @@ namespace shadowmmu {
 namespace {
 
 SlotRmaps& RmapsOfTable(Vm& vm, const ShadowPage& page)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   const Memslot* slot = vm.slot_table().Find(page.role.space(), page.gfn);
   SMMU_CHECK(slot != nullptr)
       << "a shadow page of the guest table in " << page.gfn << " of "
@@ -16,12 +16,12 @@ SlotRmaps& RmapsOfTable(Vm& vm, const ShadowPage& page)
 }
 
 // Every spte that maps `gfn`, at every level, in every address space.
-void WriteProtectGfn(Vm& vm, Gfn gfn, FlushObligation& flush)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+void WriteProtectEverywhere(Vm& vm, Gfn gfn, FlushObligation& flush)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   for (unsigned space = 0; space < kAddressSpaces; ++space) {
     const Memslot* slot =
         vm.slot_table().Find(static_cast<AddressSpace>(space), gfn);
-    if (slot != nullptr) WriteProtectRange(vm, *slot->rmaps, {gfn, 1}, flush);
+    if (slot != nullptr) WriteProtectGfn(vm, *slot->rmaps, gfn, flush);
   }
 }
 
@@ -30,14 +30,16 @@ void WriteProtectGfn(Vm& vm, Gfn gfn, FlushObligation& flush)
 void TrackTable(Vm& vm, TableIndex table, FlushObligation& flush) {
   const ShadowPage& page = vm.arena.Page(table);
   RmapsOfTable(vm, page).Track(page.gfn, vm.generations.arena_epoch);
-  ++vm.shadowed_tables[ToInt(page.role.space())];
-  WriteProtectGfn(vm, page.gfn, flush);
+  vm.shadowed_tables[ToInt(page.role.space())].fetch_add(
+      1, std::memory_order_seq_cst);
+  WriteProtectEverywhere(vm, page.gfn, flush);
 }
 
 void UntrackTable(Vm& vm, TableIndex table) {
   const ShadowPage& page = vm.arena.Page(table);
   RmapsOfTable(vm, page).Untrack(page.gfn, vm.generations.arena_epoch);
-  --vm.shadowed_tables[ToInt(page.role.space())];
+  vm.shadowed_tables[ToInt(page.role.space())].fetch_sub(
+      1, std::memory_order_relaxed);
 }
 
 void ForgetTable(Vm& vm, TableIndex table) {
@@ -54,14 +56,16 @@ void LoosenTable(Vm& vm, TableIndex table) {
 void TightenTable(Vm& vm, TableIndex table, FlushObligation& flush) {
   const ShadowPage& page = vm.arena.Page(table);
   RmapsOfTable(vm, page).Tighten(page.gfn, vm.generations.arena_epoch);
-  WriteProtectGfn(vm, page.gfn, flush);
+  WriteProtectEverywhere(vm, page.gfn, flush);
 }
 
-bool IsTracked(Vm& vm, Gfn gfn) {
+bool IsTracked(Vm& vm, SlotCache& cache, Gfn gfn) {
   for (unsigned space = 0; space < kAddressSpaces; ++space) {
-    if (vm.shadowed_tables[space] == 0) continue;
-    const Memslot* slot = vm.slot_cache.Find(
-        vm.slot_table(), static_cast<AddressSpace>(space), gfn);
+    if (vm.shadowed_tables[space].load(std::memory_order_seq_cst) == 0) {
+      continue;
+    }
+    const Memslot* slot =
+        cache.Find(vm.slot_table(), static_cast<AddressSpace>(space), gfn);
     if (slot != nullptr &&
         slot->rmaps->Tracked(gfn, vm.generations.arena_epoch) != 0) {
       return true;
@@ -75,7 +79,9 @@ bool AnyTableShadowedIn(Vm& vm, Gfn gfn, Level level) {
   const uint64_t epoch = vm.generations.arena_epoch;
   bool any = false;
   for (unsigned space = 0; space < kAddressSpaces; ++space) {
-    if (vm.shadowed_tables[space] == 0) continue;
+    if (vm.shadowed_tables[space].load(std::memory_order_relaxed) == 0) {
+      continue;
+    }
     vm.slot_table().ForEachInGfnRange(
         static_cast<AddressSpace>(space), {gfn, PagesPerEntry(level)},
         [&](const Memslot& slot, GfnRange part) {

@@ -9,7 +9,7 @@ namespace {
 
 uint64_t BitOf(SpteRef ref) { return uint64_t{1} << (ref.index() % 64); }
 
-uint64_t& WordOf(Vm& vm, SpteRef ref) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+uint64_t& WordOf(Vm& vm, SpteRef ref) ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   return vm.arena.UnsyncChildrenOf(ref.table()).word[ref.index() / 64];
 }
 
@@ -20,10 +20,11 @@ void SetCount(ShadowPage& page, unsigned count) {
 
 // Marks every entry that links `child`, and where that is a page's first mark,
 // those that link that page. Recursion: at most once a level.
-void MarkParents(Vm& vm, TableIndex child)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+void MarkParents(Vm& vm, TableIndex child) ABSL_SHARED_LOCKS_REQUIRED(vm.lock)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.structure_lock) {
   vm.lists.ForEach(vm.arena.Page(child).parents, [&](SpteRef ref) {
-    vm.lock.AssertHeld();
+    vm.lock.AssertReaderHeld();
+    vm.structure_lock.AssertHeld();
     uint64_t& word = WordOf(vm, ref);
     if ((word & BitOf(ref)) != 0) return;
     word |= BitOf(ref);
@@ -54,7 +55,7 @@ void SetUnsync(Vm& vm, TableIndex table) {
              page.role.level() == Level::k4K)
       << "a page (" << page.role << ") cannot become unsync";
   page.unsync = true;
-  ++vm.unsync_pages;
+  vm.unsync_pages.fetch_add(1, std::memory_order_relaxed);
   MarkParents(vm, table);
 }
 
@@ -62,7 +63,7 @@ void ClearUnsync(Vm& vm, TableIndex table) {
   ShadowPage& page = vm.arena.Page(table);
   SMMU_CHECK(page.unsync) << "a page that is in step already";
   page.unsync = false;
-  --vm.unsync_pages;
+  vm.unsync_pages.fetch_sub(1, std::memory_order_relaxed);
   UnmarkParents(vm, table);
 }
 

@@ -3,11 +3,14 @@
 // a vCPU that flushes finds its unsync pages without a search, and learns that
 // it has none from one count of its root.
 //
-//  1. Rules 5 and 6 of shadow_page.h hold whenever the MMU lock is dropped.
+//  1. Rules 5 and 6 of shadow_page.h hold whenever structure_lock, or the MMU
+//     lock held exclusively, is dropped.
 //  2. A page that is unsync, or has marks, is never linked: it is brought in
 //     step first (sync.h).
 //
-// Locking: the MMU lock, but for RootOutOfStep.
+// Locking: the MMU lock held exclusively, or shared with structure_lock; none
+// for RootOutOfStep. One lock for all marks, because they are set from a page
+// upwards, and two tables may map each other.
 
 #ifndef SHADOWMMU_MMU_UNSYNC_MARKS_H_
 #define SHADOWMMU_MMU_UNSYNC_MARKS_H_
@@ -21,7 +24,7 @@ namespace shadowmmu {
 
 // Whether the page is unsync, or leads to one that is.
 inline bool OutOfStep(Vm& vm, TableIndex table)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   const ShadowPage& page = vm.arena.Page(table);
   return page.unsync || page.unsync_children != 0;
 }
@@ -32,7 +35,8 @@ inline bool OutOfStep(Vm& vm, TableIndex table)
 bool RootOutOfStep(Vm& vm, TableIndex table);
 
 // The page becomes unsync, or is in step again. Precondition: it was not so.
-void SetUnsync(Vm& vm, TableIndex table) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+void SetUnsync(Vm& vm, TableIndex table) ABSL_SHARED_LOCKS_REQUIRED(vm.lock)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.structure_lock);
 void ClearUnsync(Vm& vm, TableIndex table)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 

@@ -56,7 +56,7 @@ absl::StatusOr<std::unique_ptr<VcpuMmu>> Mmu::CreateVcpu(VcpuId id) {
     VcpuState* const raw = state.get();
     std::unique_ptr<VcpuMmu> vcpu(new VcpuMmu(*vm_, std::move(state)));
     {
-      MutexLock held(&vm_->lock);
+      WriterMutexLock held(&vm_->lock);
       VcpuState*& place = vm_->vcpus[ToInt(id)];
       if (place == nullptr) {
         place = raw;
@@ -73,18 +73,14 @@ VcpuMmu::VcpuMmu(Vm& vm, std::unique_ptr<VcpuState> state)
 
 VcpuMmu::~VcpuMmu() {
   CheckOutside(*state_, "~VcpuMmu");
-  MutexLock held(&vm_.lock);
+  WriterMutexLock held(&vm_.lock);
   VcpuState*& registered = vm_.vcpus[ToInt(state_->id)];
   if (registered != state_.get()) return;  // never got its place
   ReleaseRoot(vm_, *state_);
   DropPreviousRoots(vm_, *state_);
   registered = nullptr;
-  vm_.counters.root_switches += state_->root_switches.value();
-  vm_.counters.root_cache_hits += state_->root_cache_hits.value();
-  vm_.counters.faults += state_->faults.value();
-  vm_.counters.fault_retries += state_->fault_retries.value();
-  vm_.counters.guest_faults += state_->guest_faults.value();
-  vm_.counters.emulations += state_->emulations.value();
+  vm_.lists.EmptyReserve(state_->writer.reserve);
+  AddOwnCounters(*state_, vm_.counters);
 }
 
 VcpuId VcpuMmu::id() const { return state_->id; }

@@ -35,8 +35,8 @@
 #include "shadowmmu/mmu.h"
 #include "shadowmmu/vcpu_mmu.h"
 #include "src/base/mutex.h"
-#include "src/memslot/slot_table.h"
 #include "src/mmu/paging_mode.h"
+#include "src/mmu/writer.h"
 #include "src/rmap/spte_ref.h"
 
 namespace shadowmmu {
@@ -95,19 +95,6 @@ struct PreviousRoot {
   bool flushed = false;  // 4.
 };
 
-// A counter that one thread writes and any reads.
-class OwnCounter {
- public:
-  void Increment() {
-    value_.store(value_.load(std::memory_order_relaxed) + 1,
-                 std::memory_order_relaxed);
-  }
-  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<uint64_t> value_{0};
-};
-
 struct alignas(64) VcpuState {
   // ---- Shared words, on a line of their own ----
   std::atomic<VcpuMode> mode{VcpuMode::kOutside};
@@ -120,7 +107,7 @@ struct alignas(64) VcpuState {
   CpuFeatures features;
   PagingMode paging;
   AddressSpace space = AddressSpace::kNormal;
-  SlotCache slot_cache;
+  Writer writer;
 
   // Leaves requests with oneself, from the owning thread: nobody else takes
   // them back, so those that are there already stay.
@@ -149,6 +136,20 @@ struct alignas(64) VcpuState {
   OwnCounter guest_faults;
   OwnCounter emulations;
 };
+
+// Adds what the vCPU counted for itself.
+inline void AddOwnCounters(const VcpuState& vcpu, Stats& stats) {
+  stats.root_switches += vcpu.root_switches.value();
+  stats.root_cache_hits += vcpu.root_cache_hits.value();
+  stats.faults += vcpu.faults.value();
+  stats.fault_retries += vcpu.fault_retries.value();
+  stats.guest_faults += vcpu.guest_faults.value();
+  stats.emulations += vcpu.emulations.value();
+  stats.sptes_set += vcpu.writer.sptes_set.value();
+  stats.sptes_prefetched += vcpu.writer.sptes_prefetched.value();
+  stats.pages_created += vcpu.writer.pages_created.value();
+  stats.unsyncs += vcpu.writer.unsyncs.value();
+}
 
 }  // namespace shadowmmu
 

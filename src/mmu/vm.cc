@@ -5,6 +5,7 @@
 
 #include "src/base/check.h"
 #include "src/base/no_memory.h"
+#include "src/mmu/vcpu_state.h"
 
 namespace shadowmmu {
 namespace {
@@ -16,6 +17,9 @@ uint32_t MaxDescriptors(uint32_t table_capacity) {
   return static_cast<uint32_t>(std::min<uint64_t>(sptes, kMaxDescriptors - 1));
 }
 
+// Each costs who takes the MMU lock exclusively a look.
+constexpr uint32_t kMaxStripes = 32;
+
 }  // namespace
 
 Vm::Vm(const MmuConfig& c, const EntryFormat& f)
@@ -25,12 +29,24 @@ Vm::Vm(const MmuConfig& c, const EntryFormat& f)
       format(f),
       slots(&host),
       memory(host),
+      lock(LockRank::kVm, std::min(c.max_vcpus, kMaxStripes)),
       arena(host, c.table_capacity, format),
-      lists(host, c.table_capacity, MaxDescriptors(c.table_capacity)),
+      lists(host, c.table_capacity, MaxDescriptors(c.table_capacity),
+            c.max_vcpus + 1),
       pages(host, arena) {}
 
 Vm::~Vm() {
   for (const LowPage& page : pae_pages) host.FreeLowPage(page);
+}
+
+ListNeeds InReserves(const Vm& vm) {
+  ListNeeds reserved;
+  for (const VcpuState* vcpu : vm.vcpus) {
+    if (vcpu == nullptr) continue;
+    reserved.descriptors += vcpu->writer.reserve.descriptors.count();
+    reserved.place_arrays += vcpu->writer.reserve.place_arrays.count();
+  }
+  return reserved;
 }
 
 absl::Status Vm::Init() {

@@ -7,16 +7,19 @@
 //     always names a descriptor that exists, or is nil.
 //
 // Locking: the places of a list are guarded by the lock that guards the list.
-// Making and dropping arrays needs the MMU lock.
+// An array may be given to a table by several threads at once: the first wins.
+// Dropping one needs the MMU lock, exclusively.
 
 #ifndef SHADOWMMU_RMAP_BACK_REFERENCES_H_
 #define SHADOWMMU_RMAP_BACK_REFERENCES_H_
 
+#include <atomic>
 #include <cstdint>
 
 #include "shadowmmu/host.h"
 #include "src/base/block_pool.h"
 #include "src/base/prefetch.h"
+#include "src/rmap/list_reserve.h"
 #include "src/rmap/pte_list_desc.h"
 #include "src/rmap/spte_ref.h"
 
@@ -28,32 +31,36 @@ struct alignas(64) PlaceArray {
 
 class BackReferences {
  public:
-  BackReferences(Host& host, uint32_t table_capacity, unsigned block_shift);
+  // `most_arrays`: one for each table, and those in reserves.
+  BackReferences(Host& host, uint32_t table_capacity, uint32_t most_arrays,
+                 unsigned block_shift);
   ~BackReferences();
   [[nodiscard]] bool Init();
 
-  bool Has(TableIndex table) const { return array_of_[ToInt(table)] != 0; }
+  bool Has(TableIndex table) const { return ArrayOf(table) != 0; }
   // The place of `ref`. Precondition: its table has an array.
   Place& Of(SpteRef ref) {
-    return pool_[array_of_[ToInt(ref.table())]].place[ref.index()];
+    return pool_[ArrayOf(ref.table())].place[ref.index()];
   }
   const Place& Of(SpteRef ref) const {
-    return pool_[array_of_[ToInt(ref.table())]].place[ref.index()];
+    return pool_[ArrayOf(ref.table())].place[ref.index()];
   }
 
   // The place of `ref`, or whatever was there before; nil: there was never any.
   Place Peek(SpteRef ref) const {
-    const uint32_t array = array_of_[ToInt(ref.table())];
+    const uint32_t array = ArrayOf(ref.table());
     return array == 0 ? Place() : pool_[array].place[ref.index()];
   }
 
   void PrefetchPlace(SpteRef ref) const {
-    const uint32_t array = array_of_[ToInt(ref.table())];
+    const uint32_t array = ArrayOf(ref.table());
     if (array != 0) Prefetch(&pool_[array].place[ref.index()]);
   }
 
-  // Gives the table an array if it has none; takes one from the pool then.
-  void Ensure(TableIndex table);
+  // Gives the table an array if it has none; takes one from the reserve then.
+  void Ensure(TableIndex table, ListReserve& reserve) {
+    if (!Has(table)) Give(table, reserve);
+  }
   // Gives the array back. None of the table's sptes is in a chain any more.
   void Drop(TableIndex table);
 
@@ -62,12 +69,17 @@ class BackReferences {
   uint64_t bytes() const { return pool_.bytes() + directory_bytes(); }
 
  private:
+  uint32_t ArrayOf(TableIndex table) const {
+    return array_of_[ToInt(table)].load(std::memory_order_acquire);
+  }
+  void Give(TableIndex table, ListReserve& reserve);
   uint64_t directory_bytes() const { return uint64_t{tables_} * 4; }
 
   Host& host_;
   const uint32_t tables_;
   BlockPool<PlaceArray> pool_;
-  uint32_t* array_of_ = nullptr;  // by table: index in pool_, 0 is none
+  // By table: index in pool_, 0 is none.
+  std::atomic<uint32_t>* array_of_ = nullptr;
 };
 
 }  // namespace shadowmmu

@@ -24,40 +24,47 @@ unsigned BlockShift(uint32_t table_capacity, size_t object_bytes) {
 
 }  // namespace
 
+// Of both there is enough beside what all other reserves may hold: so when a
+// pool is at its limit, what it has left depends on what is on lists alone.
 PteLists::PteLists(Host& host, uint32_t table_capacity,
-                   uint32_t max_descriptors)
-    : descriptors_(host, max_descriptors,
+                   uint32_t max_descriptors, uint32_t reserves)
+    : descriptors_(host,
+                   std::min(max_descriptors + reserves * IndexStack::kCapacity,
+                            kMaxDescriptors - 1),
                    BlockShift(table_capacity, sizeof(PteListDesc))),
       back_references_(host, table_capacity,
+                       table_capacity + reserves * IndexStack::kCapacity,
                        BlockShift(table_capacity, sizeof(PlaceArray))) {
   SMMU_CHECK_LT(max_descriptors, kMaxDescriptors);
 }
 
 bool PteLists::Init() { return descriptors_.Init() && back_references_.Init(); }
 
-void PteLists::AddToOthers(RmapHead& head, SpteRef ref, OwnerTag owner) {
+void PteLists::AddToOthers(RmapHead& head, SpteRef ref, OwnerTag owner,
+                           ListReserve& reserve) {
   if (!head.chain()) {
     const SpteRef first = head.single();
     SMMU_CHECK(first != ref) << ref << " is on the list already";
-    const uint32_t index = descriptors_.Take();
+    const uint32_t index = reserve.descriptors.Pop();
     descriptors_[index].Reset(owner, 0);
     head = RmapHead::Chain(index);
-    Append(head, first, owner);
+    Append(head, first, owner, reserve);
   }
-  Append(head, ref, owner);
+  Append(head, ref, owner, reserve);
 }
 
-void PteLists::Append(RmapHead& head, SpteRef ref, OwnerTag owner) {
+void PteLists::Append(RmapHead& head, SpteRef ref, OwnerTag owner,
+                      ListReserve& reserve) {
   uint32_t index = head.descriptor();
   SMMU_CHECK(descriptors_[index].owner() == owner)
       << ref << " put on a list of another owner: " << Print(head);
   if (descriptors_[index].count() == PteListDesc::kCapacity) {
-    const uint32_t fresh = descriptors_.Take();
+    const uint32_t fresh = reserve.descriptors.Pop();
     descriptors_[fresh].Reset(owner, index);
     head = RmapHead::Chain(fresh);
     index = fresh;
   }
-  back_references_.Ensure(ref.table());
+  back_references_.Ensure(ref.table(), reserve);
   back_references_.Of(ref) = Place(index, descriptors_[index].Push(ref));
 }
 
@@ -100,6 +107,57 @@ void PteLists::ClearChain(RmapHead head, OwnerTag owner) {
     descriptors_.Put(index);
     index = next;
   }
+}
+
+namespace {
+
+uint32_t LackingOf(const IndexStack& stack, uint32_t wanted) {
+  return wanted - std::min(wanted, stack.count());
+}
+
+// Takes `lacking`, and up to `more`: so that not each fault that adds one fills
+// again.
+template <typename T>
+void Fill(IndexStack& stack, uint32_t lacking, uint32_t more,
+          BlockPool<T>& pool) {
+  if (lacking == 0) return;
+  const uint32_t spare = (pool.available() - lacking) / 2;
+  const uint32_t room = IndexStack::kCapacity - stack.count() - lacking;
+  for (uint32_t i = lacking + std::min({more, spare, room}); i > 0; --i) {
+    stack.Push(pool.Take());
+  }
+}
+
+template <typename T>
+void Empty(IndexStack& stack, BlockPool<T>& pool) {
+  while (stack.count() != 0) pool.Put(stack.Pop());
+}
+
+}  // namespace
+
+ListNeeds PteLists::Lacking(const ListReserve& reserve,
+                            const ListNeeds& needs) {
+  return {.descriptors = LackingOf(reserve.descriptors, needs.descriptors),
+          .place_arrays = LackingOf(reserve.place_arrays, needs.place_arrays)};
+}
+
+bool PteLists::CanFill(const ListReserve& reserve,
+                       const ListNeeds& needs) const {
+  const ListNeeds lacking = Lacking(reserve, needs);
+  return descriptors_.available() >= lacking.descriptors &&
+         back_references_.pool().available() >= lacking.place_arrays;
+}
+
+void PteLists::FillReserve(ListReserve& reserve, const ListNeeds& needs) {
+  const ListNeeds lacking = Lacking(reserve, needs);
+  Fill(reserve.descriptors, lacking.descriptors, kMoreDescriptors,
+       descriptors_);
+  Fill(reserve.place_arrays, lacking.place_arrays, 0, back_references_.pool());
+}
+
+void PteLists::EmptyReserve(ListReserve& reserve) {
+  Empty(reserve.descriptors, descriptors_);
+  Empty(reserve.place_arrays, back_references_.pool());
 }
 
 uint64_t PteLists::Count(RmapHead head) const {

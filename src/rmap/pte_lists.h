@@ -3,7 +3,7 @@
 // keeps the list (a slot's chunk, a shadow page's header).
 //
 //  1. An spte is on at most one list at a time.
-//  2. Add never fails: the caller has reserved kAddNeeds first.
+//  2. Add never fails: what it may take is in the caller's reserve.
 //  3. Remove needs the owner tag that Add was given; a reference that is not
 //     there, or a wrong tag, is a CHECK that prints the list.
 //  4. Both cost the same whatever the list's length. Clear costs as much as the
@@ -11,7 +11,9 @@
 //  5. ForEach goes from the newest entry down. Its callback may remove the
 //     entry that it was given, and no other, and may see an entry twice.
 //
-// Locking: none of its own; the MMU lock.
+// Locking: a list is guarded by whatever guards its head. Several threads may
+// change different lists at once if they only add, each with a reserve of its
+// own; whoever takes off is alone. The pools: see FillReserve.
 
 #ifndef SHADOWMMU_RMAP_PTE_LISTS_H_
 #define SHADOWMMU_RMAP_PTE_LISTS_H_
@@ -25,6 +27,7 @@
 #include "src/base/check.h"
 #include "src/base/prefetch.h"
 #include "src/rmap/back_references.h"
+#include "src/rmap/list_reserve.h"
 #include "src/rmap/pte_list_desc.h"
 #include "src/rmap/rmap_head.h"
 #include "src/rmap/spte_ref.h"
@@ -33,21 +36,26 @@ namespace shadowmmu {
 
 class PteLists {
  public:
-  // What one Add may take from the pools: a descriptor, and an array of places
-  // for each of two tables, because turning a single into a chain gives its
-  // one entry a place too.
+  // What one Add may take from the reserve: a descriptor, and an array of
+  // places for each of two tables, because turning a single into a chain gives
+  // its one entry a place too.
   static constexpr uint32_t kAddDescriptors = 1;
   static constexpr uint32_t kAddPlaceArrays = 2;
+  // How many descriptors FillReserve adds to those that are needed, at most.
+  // (Place arrays are large and seldom needed: of these none.)
+  static constexpr uint32_t kMoreDescriptors = 64;
 
-  PteLists(Host& host, uint32_t table_capacity, uint32_t max_descriptors);
+  // `reserves`: how many there will be at once.
+  PteLists(Host& host, uint32_t table_capacity, uint32_t max_descriptors,
+           uint32_t reserves);
   [[nodiscard]] bool Init();
 
-  void Add(RmapHead& head, SpteRef ref, OwnerTag owner) {
+  void Add(RmapHead& head, SpteRef ref, OwnerTag owner, ListReserve& reserve) {
     SMMU_DCHECK(!ref.nil());
     if (head.empty()) {
       head = RmapHead::Single(ref);
     } else {
-      AddToOthers(head, ref, owner);
+      AddToOthers(head, ref, owner, reserve);
     }
   }
   void Remove(RmapHead& head, SpteRef ref, OwnerTag owner) {
@@ -89,6 +97,14 @@ class PteLists {
   // The newest entry, nil if there is none: for loops that remove everything.
   SpteRef Newest(RmapHead head) const;
 
+  // What a reserve lacks of `needs`. Whether the pools have that; gives it to
+  // the reserve, and some more; takes all of it back. The caller holds the lock
+  // that guards the pools. Precondition of FillReserve: CanFill.
+  static ListNeeds Lacking(const ListReserve& reserve, const ListNeeds& needs);
+  bool CanFill(const ListReserve& reserve, const ListNeeds& needs) const;
+  void FillReserve(ListReserve& reserve, const ListNeeds& needs);
+  void EmptyReserve(ListReserve& reserve);
+
   // The table is going: none of its sptes is on any list.
   void DropTable(TableIndex table) { back_references_.Drop(table); }
 
@@ -106,9 +122,11 @@ class PteLists {
  private:
   template <typename Visit, typename Ahead>
   void ForEachInChain(RmapHead head, Visit visit, Ahead ahead) const;
-  void AddToOthers(RmapHead& head, SpteRef ref, OwnerTag owner);
+  void AddToOthers(RmapHead& head, SpteRef ref, OwnerTag owner,
+                   ListReserve& reserve);
   void ClearChain(RmapHead head, OwnerTag owner);
-  void Append(RmapHead& head, SpteRef ref, OwnerTag owner);
+  void Append(RmapHead& head, SpteRef ref, OwnerTag owner,
+              ListReserve& reserve);
   void RemoveFromChain(RmapHead& head, SpteRef ref, OwnerTag owner);
   [[noreturn]] void DieOnBadRemove(RmapHead head, SpteRef ref, OwnerTag owner,
                                    const char* why) const;

@@ -10,7 +10,12 @@
 //     the guest table that lies in it; shadowed_tables counts those that shadow
 //     one, unsync ones included.
 //
-// Locking: the MMU lock; making a chunk needs none (SlotRmaps::EnsureChunk).
+//  4. leaf_sptes counts the sptes on its lists.
+//
+// Locking: the MMU lock held exclusively, or held shared with `lock`, which
+// also guards the chains of its lists. The counts of 3. are atomics that
+// anybody reads who holds the MMU lock, and are raised under kStructure, too
+// (table_tracking.h). Making a chunk needs no lock (SlotRmaps::EnsureChunk).
 
 #ifndef SHADOWMMU_RMAP_RMAP_CHUNK_H_
 #define SHADOWMMU_RMAP_RMAP_CHUNK_H_
@@ -21,6 +26,7 @@
 #include <span>
 
 #include "shadowmmu/address.h"
+#include "src/base/mutex.h"
 #include "src/rmap/rmap_head.h"
 
 namespace shadowmmu {
@@ -28,20 +34,22 @@ namespace shadowmmu {
 inline constexpr unsigned kGfnsPerChunk = 512;
 
 struct alignas(64) RmapChunk {
-  uint64_t epoch;
+  std::atomic<uint64_t> epoch{0};
   Gfn first_gfn;
-  uint32_t gfns;  // 1 to 512
-  uint32_t shadowed_tables;
+  uint32_t gfns = 0;  // 1 to 512
+  std::atomic<uint32_t> shadowed_tables{0};
   RmapHead head_2m;
-  uint32_t* write_track;  // `gfns` counts, or nullptr
+  uint32_t leaf_sptes = 0;
+  // `gfns` counts, or nullptr.
+  std::atomic<std::atomic<uint32_t>*> write_track{nullptr};
+  SpinLock lock{LockRank::kChunk};
 
   static constexpr size_t Bytes(uint32_t gfns) {
     return sizeof(RmapChunk) + gfns * sizeof(RmapHead);
   }
-  // The counts, which another thread may be installing.
-  const uint32_t* counts() const {
-    return std::atomic_ref<uint32_t*>(const_cast<RmapChunk*>(this)->write_track)
-        .load(std::memory_order_acquire);
+  // The count of a gfn. Precondition: there are counts.
+  std::atomic<uint32_t>& Count(Gfn gfn) const {
+    return write_track.load(std::memory_order_acquire)[gfn - first_gfn];
   }
   // The heads lie right behind the chunk, on a cache line of their own.
   RmapHead* heads() { return reinterpret_cast<RmapHead*>(this + 1); }
@@ -49,13 +57,15 @@ struct alignas(64) RmapChunk {
 };
 static_assert(sizeof(RmapChunk) == 64);
 
-// The same for the 1 GiB rmaps, one record for each absolute GiB.
+// The same for the 1 GiB rmaps, one record for each absolute GiB, under a lock
+// that they share (SlotRmaps).
 struct GigabyteRecord {
-  uint64_t epoch;
+  std::atomic<uint64_t> epoch;
   RmapHead head_1g;
-  uint32_t shadowed_tables;
+  uint32_t leaf_sptes;
+  std::atomic<uint32_t> shadowed_tables;
 };
-static_assert(sizeof(GigabyteRecord) == 16);
+static_assert(sizeof(GigabyteRecord) == 24);
 
 }  // namespace shadowmmu
 

@@ -45,7 +45,7 @@ absl::StatusOr<std::shared_ptr<SlotRmaps>> SlotRmaps::Create(Host& host,
 }
 
 SlotRmaps::~SlotRmaps() {
-  SMMU_CHECK_EQ(leaf_sptes_, 0u) << "a slot dies under sptes that map it";
+  SMMU_CHECK(!any_leaf_sptes()) << "a slot dies under sptes that map it";
   SMMU_CHECK_EQ(shadowed_tables_, 0u)
       << "a slot dies under shadow pages of its guest tables";
   if (chunks_ != nullptr) {
@@ -53,8 +53,10 @@ SlotRmaps::~SlotRmaps() {
     for (uint64_t i = 0, freed = 0; freed < made; ++i) {
       RmapChunk* chunk = chunks_[i].load(std::memory_order_relaxed);
       if (chunk == nullptr) continue;
-      if (chunk->write_track != nullptr) {
-        host_.Free(chunk->write_track, chunk->gfns * sizeof(uint32_t));
+      std::atomic<uint32_t>* counts =
+          chunk->write_track.load(std::memory_order_relaxed);
+      if (counts != nullptr) {
+        host_.Free(counts, chunk->gfns * sizeof(*counts));
       }
       host_.Free(chunk, RmapChunk::Bytes(chunk->gfns));
       ++freed;
@@ -78,10 +80,10 @@ bool SlotRmaps::MakeChunk(Gfn gfn) {
   const GfnRange range = ChunkRange(gfn);
   const auto gfns = static_cast<uint32_t>(range.pages);
   const size_t bytes = RmapChunk::Bytes(gfns);
-  auto* chunk = static_cast<RmapChunk*>(host_.AllocateZeroed(bytes));
-  if (chunk == nullptr) return false;
-  chunk->first_gfn = range.begin;
-  chunk->gfns = gfns;
+  void* memory = host_.AllocateZeroed(bytes);
+  if (memory == nullptr) return false;
+  // The heads behind it are empty as zeroes.
+  auto* chunk = new (memory) RmapChunk{.first_gfn = range.begin, .gfns = gfns};
   RmapChunk* expected = nullptr;
   if (!entry.compare_exchange_strong(expected, chunk,
                                      std::memory_order_acq_rel)) {
@@ -96,14 +98,16 @@ bool SlotRmaps::MakeChunk(Gfn gfn) {
 bool SlotRmaps::MakeWriteTrack(Gfn gfn) {
   if (!EnsureChunk(gfn)) return false;
   RmapChunk* chunk = chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
-  std::atomic_ref<uint32_t*> entry(chunk->write_track);
-  if (entry.load(std::memory_order_acquire) != nullptr) return true;
-  const size_t bytes = chunk->gfns * sizeof(uint32_t);
-  auto* counts = static_cast<uint32_t*>(host_.AllocateZeroed(bytes));
+  if (chunk->write_track.load(std::memory_order_acquire) != nullptr) {
+    return true;
+  }
+  const size_t bytes = chunk->gfns * sizeof(std::atomic<uint32_t>);
+  auto* counts =
+      static_cast<std::atomic<uint32_t>*>(host_.AllocateZeroed(bytes));
   if (counts == nullptr) return false;
-  uint32_t* expected = nullptr;
-  if (!entry.compare_exchange_strong(expected, counts,
-                                     std::memory_order_acq_rel)) {
+  std::atomic<uint32_t>* expected = nullptr;
+  if (!chunk->write_track.compare_exchange_strong(expected, counts,
+                                                  std::memory_order_acq_rel)) {
     host_.Free(counts, bytes);
     return true;
   }
@@ -111,80 +115,117 @@ bool SlotRmaps::MakeWriteTrack(Gfn gfn) {
   return true;
 }
 
+// What a list of an older epoch counted is gone with it.
+void SlotRmaps::Forget(uint32_t& leaf_sptes) {
+  if (leaf_sptes == 0) return;
+  leaf_sptes = 0;
+  populated_.fetch_sub(1, std::memory_order_relaxed);
+}
+
 void SlotRmaps::Refresh(RmapChunk& chunk, uint64_t epoch) {
   std::fill_n(chunk.heads(), chunk.gfns, RmapHead());
   chunk.head_2m = RmapHead();
-  chunk.shadowed_tables = 0;
-  std::atomic_ref<uint32_t*> counts(chunk.write_track);
-  if (uint32_t* track = counts.load(std::memory_order_acquire)) {
-    std::fill_n(track, chunk.gfns, uint32_t{0});
+  Forget(chunk.leaf_sptes);
+  chunk.shadowed_tables.store(0, std::memory_order_relaxed);
+  if (std::atomic<uint32_t>* counts =
+          chunk.write_track.load(std::memory_order_acquire)) {
+    for (uint32_t i = 0; i < chunk.gfns; ++i) {
+      counts[i].store(0, std::memory_order_relaxed);
+    }
   }
-  std::atomic_ref<uint64_t>(chunk.epoch)
-      .store(epoch, std::memory_order_release);
-}
-
-const RmapChunk* SlotRmaps::PeekChunk(Gfn gfn, uint64_t epoch) const {
-  const RmapChunk* chunk =
-      chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
-  return chunk != nullptr && chunk->epoch == epoch ? chunk : nullptr;
+  chunk.epoch.store(epoch, std::memory_order_release);
 }
 
 GigabyteRecord& SlotRmaps::Gigabyte(Gfn gfn, uint64_t epoch) {
   GigabyteRecord& record = gigabytes_[GigabyteIndex(gfn)];
-  if (record.epoch != epoch) {
+  if (record.epoch.load(std::memory_order_relaxed) != epoch) {
     record.head_1g = RmapHead();
-    record.shadowed_tables = 0;
-    record.epoch = epoch;
+    Forget(record.leaf_sptes);
+    record.shadowed_tables.store(0, std::memory_order_relaxed);
+    record.epoch.store(epoch, std::memory_order_release);
   }
   return record;
 }
 
-uint32_t SlotRmaps::Tracked(Gfn gfn, uint64_t epoch) {
-  const RmapChunk* chunk = Chunk(gfn, epoch);
-  if (chunk == nullptr || chunk->shadowed_tables == 0) return 0;
-  return chunk->write_track[gfn - chunk->first_gfn];
+uint64_t SlotRmaps::leaf_sptes() const {
+  uint64_t left = populated_.load(std::memory_order_relaxed);
+  uint64_t sptes = 0;
+  const auto add = [&](uint32_t more) {
+    if (more == 0) return;
+    sptes += more;
+    --left;
+  };
+  for (uint64_t i = 0; left != 0 && i < chunk_count(); ++i) {
+    const RmapChunk* chunk = chunks_[i].load(std::memory_order_acquire);
+    if (chunk != nullptr) add(chunk->leaf_sptes);
+  }
+  for (uint64_t i = 0; left != 0 && i < gigabyte_count(); ++i) {
+    add(gigabytes_[i].leaf_sptes);
+  }
+  return sptes;
 }
 
-bool SlotRmaps::AnyShadowed(Gfn gfn, Level level, uint64_t epoch) {
-  if (level == Level::k1G) return Gigabyte(gfn, epoch).shadowed_tables != 0;
-  const RmapChunk* chunk = Chunk(gfn, epoch);
-  return chunk != nullptr && chunk->shadowed_tables != 0;
+// The number of tables first, where there is none: chunks without any are not
+// searched, and have no counts.
+uint32_t SlotRmaps::Tracked(Gfn gfn, uint64_t epoch) const {
+  const RmapChunk* chunk = PeekChunk(gfn, epoch);
+  if (chunk == nullptr ||
+      chunk->shadowed_tables.load(std::memory_order_seq_cst) == 0) {
+    return 0;
+  }
+  return chunk->Count(gfn).load(std::memory_order_seq_cst);
 }
 
+bool SlotRmaps::AnyShadowed(Gfn gfn, Level level, uint64_t epoch) const {
+  if (level == Level::k1G) {
+    const GigabyteRecord& record = gigabytes_[GigabyteIndex(gfn)];
+    return record.epoch.load(std::memory_order_acquire) == epoch &&
+           record.shadowed_tables.load(std::memory_order_relaxed) != 0;
+  }
+  const RmapChunk* chunk = PeekChunk(gfn, epoch);
+  return chunk != nullptr &&
+         chunk->shadowed_tables.load(std::memory_order_relaxed) != 0;
+}
+
+// Raised under the locks of the lists: who maps looks at the counts under them
+// (table_tracking.h).
 void SlotRmaps::Track(Gfn gfn, uint64_t epoch) {
   SMMU_CHECK(!remove_only_) << "a guest table shadowed in a dying slot";
-  RmapChunk* chunk = Chunk(gfn, epoch);
-  SMMU_CHECK(chunk != nullptr && chunk->write_track != nullptr)
-      << gfn << " tracked without a reservation";
-  ++chunk->write_track[gfn - chunk->first_gfn];
-  ++chunk->shadowed_tables;
-  ++Gigabyte(gfn, epoch).shadowed_tables;
+  SMMU_CHECK(HasChunk(gfn)) << gfn << " tracked without a reservation";
+  {
+    const LockedList made_fresh(*this, gfn, Level::k4K, epoch);
+    RmapChunk& chunk = *Chunk(gfn, epoch);
+    SMMU_CHECK(chunk.write_track.load(std::memory_order_acquire) != nullptr)
+        << gfn << " tracked without a reservation";
+    chunk.Count(gfn).fetch_add(1, std::memory_order_seq_cst);
+    chunk.shadowed_tables.fetch_add(1, std::memory_order_seq_cst);
+  }
+  {
+    const LockedList made_fresh(*this, gfn, Level::k1G, epoch);
+    Gigabyte(gfn, epoch)
+        .shadowed_tables.fetch_add(1, std::memory_order_relaxed);
+  }
   ++shadowed_tables_;
 }
 
 void SlotRmaps::Loosen(Gfn gfn, uint64_t epoch) {
-  RmapChunk* chunk = Chunk(gfn, epoch);
-  SMMU_CHECK(chunk != nullptr && chunk->shadowed_tables != 0 &&
-             chunk->write_track[gfn - chunk->first_gfn] != 0)
-      << gfn << " is not tracked";
-  --chunk->write_track[gfn - chunk->first_gfn];
+  SMMU_CHECK_NE(Tracked(gfn, epoch), 0u) << gfn << " is not tracked";
+  PeekChunk(gfn, epoch)->Count(gfn).fetch_sub(1, std::memory_order_relaxed);
 }
 
 void SlotRmaps::Tighten(Gfn gfn, uint64_t epoch) {
-  RmapChunk* chunk = Chunk(gfn, epoch);
+  const RmapChunk* chunk = PeekChunk(gfn, epoch);
   SMMU_CHECK(chunk != nullptr && chunk->shadowed_tables != 0)
       << gfn << " is not shadowed";
-  ++chunk->write_track[gfn - chunk->first_gfn];
+  chunk->Count(gfn).fetch_add(1, std::memory_order_relaxed);
 }
 
 void SlotRmaps::Untrack(Gfn gfn, uint64_t epoch) {
-  RmapChunk* chunk = Chunk(gfn, epoch);
-  SMMU_CHECK(chunk != nullptr && chunk->shadowed_tables != 0 &&
-             chunk->write_track[gfn - chunk->first_gfn] != 0)
-      << gfn << " is not tracked";
-  --chunk->write_track[gfn - chunk->first_gfn];
-  --chunk->shadowed_tables;
-  --Gigabyte(gfn, epoch).shadowed_tables;
+  SMMU_CHECK_NE(Tracked(gfn, epoch), 0u) << gfn << " is not tracked";
+  RmapChunk& chunk = *Chunk(gfn, epoch);
+  chunk.Count(gfn).fetch_sub(1, std::memory_order_relaxed);
+  chunk.shadowed_tables.fetch_sub(1, std::memory_order_relaxed);
+  Gigabyte(gfn, epoch).shadowed_tables.fetch_sub(1, std::memory_order_relaxed);
   --shadowed_tables_;
 }
 

@@ -9,8 +9,10 @@
 //     off, and none is added: a CHECK.
 //  4. It dies empty: leaf_sptes() and shadowed_tables() are zero, a CHECK.
 //
-// Locking: the MMU lock, but for Create, EnsureChunk and EnsureWriteTrack,
-// which any thread may call at any time while the slot lives.
+// Locking: a list and its count, the MMU lock held exclusively, or held shared
+// with the list's lock (LockedList): that of its chunk, or one for all lists of
+// 1 GiB. What counts shadowed tables says so for itself. Any thread may call
+// Create, EnsureChunk and EnsureWriteTrack at any time while the slot lives.
 
 #ifndef SHADOWMMU_RMAP_SLOT_RMAPS_H_
 #define SHADOWMMU_RMAP_SLOT_RMAPS_H_
@@ -20,10 +22,12 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "shadowmmu/address.h"
 #include "shadowmmu/host.h"
 #include "src/base/check.h"
+#include "src/base/mutex.h"
 #include "src/base/prefetch.h"
 #include "src/rmap/rmap_chunk.h"
 #include "src/rmap/rmap_head.h"
@@ -38,6 +42,12 @@ struct NoLookAhead {
   static constexpr uint64_t kNear = 0;
   void Far(RmapHead) const {}
   void Near(RmapHead) const {}
+};
+
+// One list of a slot, and where it is counted. No head: no such chunk was made.
+struct SlotList {
+  RmapHead* head = nullptr;
+  uint32_t* leaf_sptes = nullptr;
 };
 
 class SlotRmaps {
@@ -64,26 +74,54 @@ class SlotRmaps {
   [[nodiscard]] bool EnsureWriteTrack(Gfn gfn) {
     const RmapChunk* chunk =
         chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
-    return (chunk != nullptr && chunk->counts() != nullptr) ||
+    return (chunk != nullptr &&
+            chunk->write_track.load(std::memory_order_acquire) != nullptr) ||
            MakeWriteTrack(gfn);
   }
 
   // The chunk of `gfn` as of `epoch`: nullptr if it was never made.
   RmapChunk* Chunk(Gfn gfn, uint64_t epoch) {
     RmapChunk* chunk = chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
-    if (chunk != nullptr && chunk->epoch != epoch) Refresh(*chunk, epoch);
+    if (chunk != nullptr &&
+        chunk->epoch.load(std::memory_order_relaxed) != epoch) {
+      Refresh(*chunk, epoch);
+    }
     return chunk;
   }
-  // The same without making it fresh, for the audit: nullptr if stale.
-  const RmapChunk* PeekChunk(Gfn gfn, uint64_t epoch) const;
+  // The same without making it fresh: nullptr if stale. Needs no lock of a
+  // list.
+  const RmapChunk* PeekChunk(Gfn gfn, uint64_t epoch) const {
+    const RmapChunk* chunk =
+        chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
+    return chunk != nullptr &&
+                   chunk->epoch.load(std::memory_order_acquire) == epoch
+               ? chunk
+               : nullptr;
+  }
+  bool HasChunk(Gfn gfn) const {
+    return chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire) != nullptr;
+  }
 
-  // The list of the sptes that map `gfn` at `level`; nullptr where none was
-  // ever put on. Precondition: gfns() contains gfn.
-  RmapHead* Head(Gfn gfn, Level level, uint64_t epoch) {
-    if (level == Level::k1G) return &Gigabyte(gfn, epoch).head_1g;
+  // The list of the sptes that map `gfn` at `level`. Precondition: gfns()
+  // contains gfn.
+  SlotList List(Gfn gfn, Level level, uint64_t epoch) {
+    if (level == Level::k1G) {
+      GigabyteRecord& record = Gigabyte(gfn, epoch);
+      return {&record.head_1g, &record.leaf_sptes};
+    }
     RmapChunk* chunk = Chunk(gfn, epoch);
-    if (chunk == nullptr) return nullptr;
-    return level == Level::k4K ? &chunk->Head(gfn) : &chunk->head_2m;
+    if (chunk == nullptr) return {};
+    return {level == Level::k4K ? &chunk->Head(gfn) : &chunk->head_2m,
+            &chunk->leaf_sptes};
+  }
+  // Its head, nullptr where there is no chunk.
+  RmapHead* Head(Gfn gfn, Level level, uint64_t epoch) {
+    return List(gfn, level, epoch).head;
+  }
+  // The lock of that list. Precondition: the chunk was made.
+  SpinLock& LockOf(Gfn gfn, Level level) {
+    if (level == Level::k1G) return gigabytes_lock_;
+    return chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire)->lock;
   }
 
   // What tells this list from every other one. `gfn` is the first frame that
@@ -93,13 +131,14 @@ class SlotRmaps {
   }
 
   // How many shadow pages track the guest table in `gfn`: those that shadow it
-  // and are not unsync.
-  uint32_t Tracked(Gfn gfn, uint64_t epoch);
+  // and are not unsync. Needs no lock of a list.
+  uint32_t Tracked(Gfn gfn, uint64_t epoch) const;
   // Whether any guest table that is shadowed, tracked or not, lies in what an
-  // entry of `level`, above k4K, around `gfn` maps of this slot.
-  bool AnyShadowed(Gfn gfn, Level level, uint64_t epoch);
+  // entry of `level`, above k4K, around `gfn` maps of this slot. The same.
+  bool AnyShadowed(Gfn gfn, Level level, uint64_t epoch) const;
   // Counts one shadow page more or less, which tracks its table. Precondition
-  // of the first: EnsureWriteTrack(gfn).
+  // of the first: EnsureWriteTrack(gfn). These four: one thread at a time;
+  // Track takes the locks of lists.
   void Track(Gfn gfn, uint64_t epoch);
   void Untrack(Gfn gfn, uint64_t epoch);
   // One of the pages that are counted goes unsync, and back: its table is
@@ -123,15 +162,26 @@ class SlotRmaps {
   bool remove_only() const { return remove_only_; }
   void SetRemoveOnly() { remove_only_ = true; }
 
-  // Leaf sptes on all rmaps of this slot.
-  uint64_t leaf_sptes() const { return leaf_sptes_; }
-  void CountAdded(uint64_t sptes) {
-    SMMU_CHECK(!remove_only_) << "an spte put on the rmap of a dying slot";
-    leaf_sptes_ += sptes;
+  // Whether there are leaf sptes on any rmap of this slot; how many there are
+  // on all of them, which looks at each chunk.
+  bool any_leaf_sptes() const {
+    return populated_.load(std::memory_order_relaxed) != 0;
   }
-  void CountRemoved(uint64_t sptes) {
-    SMMU_DCHECK_GE(leaf_sptes_, sptes);
-    leaf_sptes_ -= sptes;
+  uint64_t leaf_sptes() const;
+  // With what List returned, under the same lock.
+  void CountAdded(const SlotList& list) {
+    SMMU_CHECK(!remove_only_) << "an spte put on the rmap of a dying slot";
+    if ((*list.leaf_sptes)++ == 0) {
+      populated_.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+  void CountRemoved(const SlotList& list, uint32_t sptes) {
+    if (sptes == 0) return;
+    SMMU_DCHECK_GE(*list.leaf_sptes, sptes);
+    *list.leaf_sptes -= sptes;
+    if (*list.leaf_sptes == 0) {
+      populated_.fetch_sub(1, std::memory_order_relaxed);
+    }
   }
   uint64_t shadowed_tables() const { return shadowed_tables_; }
 
@@ -159,7 +209,8 @@ class SlotRmaps {
   // What part of the chunk around `gfn` the slot covers.
   GfnRange ChunkRange(Gfn gfn) const;
   GigabyteRecord& Gigabyte(Gfn gfn, uint64_t epoch);
-  static void Refresh(RmapChunk& chunk, uint64_t epoch);
+  void Refresh(RmapChunk& chunk, uint64_t epoch);
+  void Forget(uint32_t& leaf_sptes);
   // Calls visit(head, index) for each of `count` heads that is not empty.
   template <typename Visit, typename LookAhead>
   static void VisitHeads(RmapHead* heads, uint64_t count, LookAhead ahead,
@@ -182,11 +233,35 @@ class SlotRmaps {
   std::atomic<RmapChunk*>* chunks_ = nullptr;
   GigabyteRecord* gigabytes_ = nullptr;
 
+  mutable SpinLock gigabytes_lock_{LockRank::kChunk};
+
   bool remove_only_ = false;
-  uint64_t leaf_sptes_ = 0;
+  // Chunks, and GiB, on whose lists there are sptes: a count of all sptes would
+  // be written by every fault.
+  std::atomic<uint64_t> populated_{0};
   uint64_t shadowed_tables_ = 0;
   std::atomic<uint64_t> chunks_made_{0};
   std::atomic<uint64_t> bytes_{0};
+};
+
+// Holds the lock of one list.
+class LockedList {
+ public:
+  LockedList(SlotRmaps& rmaps, Gfn gfn, Level level,
+             uint64_t epoch) ABSL_NO_THREAD_SAFETY_ANALYSIS
+      : lock_(rmaps.LockOf(gfn, level)) {
+    lock_.Lock();
+    list_ = rmaps.List(gfn, level, epoch);
+  }
+  ~LockedList() ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.Unlock(); }
+  LockedList(const LockedList&) = delete;
+  LockedList& operator=(const LockedList&) = delete;
+
+  const SlotList& list() const { return list_; }
+
+ private:
+  SpinLock& lock_;
+  SlotList list_;
 };
 
 template <typename Visit>
@@ -202,11 +277,13 @@ void SlotRmaps::ForEachChunk(uint64_t epoch, Visit visit) {
 template <typename Visit, typename LookAhead>
 void SlotRmaps::ForEachHead(GfnRange gfns, uint64_t epoch, Visit visit,
                             LookAhead ahead) {
-  if (leaf_sptes_ == 0 || gfns.pages == 0) return;
+  if (!any_leaf_sptes() || gfns.pages == 0) return;
   const uint64_t last = ChunkIndex(gfns.end() - 1);
   for (uint64_t i = ChunkIndex(gfns.begin); i <= last; ++i) {
     RmapChunk* chunk = chunks_[i].load(std::memory_order_acquire);
-    if (chunk == nullptr || chunk->epoch != epoch) continue;
+    if (chunk == nullptr || chunk->epoch != epoch || chunk->leaf_sptes == 0) {
+      continue;
+    }
     const Gfn begin = std::max(gfns.begin, chunk->first_gfn);
     const Gfn end = std::min(gfns.end(), chunk->first_gfn + chunk->gfns);
     if (begin < end) {

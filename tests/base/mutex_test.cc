@@ -40,6 +40,7 @@ TEST(LockRankTest, NamesItself) {
   EXPECT_STREQ(LockRankName(LockRank::kSlotsUpdate), "kSlotsUpdate");
   EXPECT_STREQ(LockRankName(LockRank::kSrcu), "kSrcu");
   EXPECT_STREQ(LockRankName(LockRank::kVm), "kVm");
+  EXPECT_STREQ(LockRankName(LockRank::kStructure), "kStructure");
   EXPECT_STREQ(LockRankName(LockRank::kPage), "kPage");
   EXPECT_STREQ(LockRankName(LockRank::kChunk), "kChunk");
   EXPECT_STREQ(LockRankName(LockRank::kLeaf), "kLeaf");
@@ -48,18 +49,16 @@ TEST(LockRankTest, NamesItself) {
 TEST(LockRankTest, RanksMayBeTakenInTheirOrder) {
   Mutex slots(LockRank::kSlotsUpdate);
   SharedMutex vm(LockRank::kVm);
-  Mutex page(LockRank::kPage);
-  Mutex lower_page(LockRank::kPage);
+  Mutex structure(LockRank::kStructure);
+  SpinLock page(LockRank::kPage);
   SpinLock chunk(LockRank::kChunk);
-  SpinLock other_chunk(LockRank::kChunk);
   SpinLock leaf(LockRank::kLeaf);
   {
     MutexLock hold_slots(&slots);
     ReaderMutexLock hold_vm(&vm);
-    MutexLock hold_page(&page);
-    MutexLock hold_lower_page(&lower_page);
+    MutexLock hold_structure(&structure);
+    SpinLockHolder hold_page(&page);
     SpinLockHolder hold_chunk(&chunk);
-    SpinLockHolder hold_other_chunk(&other_chunk);
     SpinLockHolder hold_leaf(&leaf);
   }
   MutexLock again(&slots);
@@ -308,20 +307,28 @@ TEST(SharedMutexTest, ContendedWhileAReaderWaitsForTheWriter) {
     WriterMutexLock hold(&mutex);
     reader = std::thread([&] { ReaderMutexLock wait(&mutex); });
     AwaitContention(mutex);
-    hold.Unlock();
-    reader.join();
-    hold.Lock();
   }
+  reader.join();
   EXPECT_FALSE(mutex.Contended());
 }
 
-TEST(SharedMutexTest, ReaderMayLetGoAndComeBack) {
-  SharedMutex mutex(LockRank::kVm);
-  ReaderMutexLock hold(&mutex);
-  hold.Unlock();
-  EXPECT_TRUE(CanLock(&mutex));
-  hold.Lock();
-  mutex.AssertReaderHeld();
+TEST(SharedMutexTest, AReaderOfAnyStripeKeepsWritersOut) {
+  constexpr unsigned kStripes = 3;  // four are made of them
+  SharedMutex mutex(LockRank::kVm, kStripes);
+  for (unsigned stripe = 0; stripe < 9; ++stripe) {
+    bool written = true;
+    bool read = false;
+    {
+      ReaderMutexLock hold(&mutex, stripe);
+      std::thread([&] {
+        written = CanLock(&mutex);
+        read = CanReaderLock(&mutex);
+      }).join();
+    }
+    EXPECT_FALSE(written) << stripe;
+    EXPECT_TRUE(read) << stripe;
+    EXPECT_TRUE(CanLock(&mutex)) << stripe;
+  }
 }
 
 TEST(SpinLockTest, TryLockFailsWhileHeld) {

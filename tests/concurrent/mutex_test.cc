@@ -56,7 +56,7 @@ TEST(SpinLockConcurrentTest, NoIncrementIsLost) {
 }
 
 TEST(SharedMutexConcurrentTest, ReadersNeverSeeAWriteInProgress) {
-  SharedMutex mutex(LockRank::kVm);
+  SharedMutex mutex(LockRank::kVm, kThreads);
   std::uint64_t first = 0;
   std::uint64_t second = 0;
   std::vector<std::uint64_t> torn(kThreads, 0);
@@ -67,7 +67,7 @@ TEST(SharedMutexConcurrentTest, ReadersNeverSeeAWriteInProgress) {
         ++first;
         ++second;
       } else {
-        ReaderMutexLock hold(&mutex);
+        ReaderMutexLock hold(&mutex, static_cast<unsigned>(thread));
         if (first != second) ++torn[static_cast<std::size_t>(thread)];
       }
     }

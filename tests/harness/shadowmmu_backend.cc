@@ -251,7 +251,7 @@ void ShadowmmuBackend::Bump(uint64_t times) {
   if (times == 0) return;
   Vm& vm = mmu_->internals();
   {
-    MutexLock held(&vm.lock);
+    WriterMutexLock held(&vm.lock);
     vm.generations.mmu_valid_gen += times - 1;
   }
   mmu_->BumpGeneration();

@@ -273,6 +273,14 @@ TEST_F(AuditBreakPagesDeathTest, Invariant10WriteProtectingOwesAFlush) {
       "never paid");
 }
 
+// Makes `leaf`, which maps kSingle, map it by `spte`.
+void Put(Vm& vm, SpteRef leaf, Spte spte, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  Writer writer;
+  SetLeaf(vm, writer, VmHold::kExclusive, leaf,
+          {.gfn = B::kSingle, .spte = spte, .if_tracked = spte}, flush);
+}
+
 TEST_F(AuditBreakPages, Invariant10WhatTakesNoRightsAwayOwesNothing) {
   Vm& vm = vm_.inside();
   const VmLock held(vm);
@@ -283,7 +291,7 @@ TEST_F(AuditBreakPages, Invariant10WhatTakesNoRightsAwayOwesNothing) {
   DropEntry(vm, SpteRef(PageOf(vm, B::kRootTable), 500), flush);
   EXPECT_FALSE(flush.owed()) << "it was not present";
   const SpteRef leaf = LeafOf(vm, B::kSingle);
-  SetLeaf(vm, leaf, vm.arena.Load(leaf), B::kSingle, flush);
+  Put(vm, leaf, vm.arena.Load(leaf), flush);
   EXPECT_FALSE(flush.owed()) << "it stayed the same";
 }
 
@@ -295,10 +303,10 @@ TEST_F(AuditBreakPages, Invariant10EveryLossOfRightsOrOfTheTargetIsOwed) {
   const auto owes = [&](uint64_t bits) {
     vm.lock.AssertHeld();
     FlushObligation flush;
-    SetLeaf(vm, leaf, Spte(bits), B::kSingle, flush);
+    Put(vm, leaf, Spte(bits), flush);
     const bool owed = flush.owed();
     flush.Pay(vm);
-    SetLeaf(vm, leaf, full, B::kSingle, flush);
+    Put(vm, leaf, full, flush);
     flush.Pay(vm);
     return owed;
   };

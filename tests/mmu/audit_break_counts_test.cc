@@ -39,8 +39,10 @@ TEST_F(AuditBreakCounts, ASlotThatCountsMoreSptesThanItHasIsReported) {
   ExpectMiscounted(" sptes on its rmaps, ", [](Vm& vm) {
     vm.lock.AssertHeld();
     SlotRmaps& rmaps = *SlotOf(vm, B::kSingle).rmaps;
-    rmaps.CountAdded(1);
-    return Undo([&rmaps] { rmaps.CountRemoved(1); });
+    const SlotList list =
+        rmaps.List(B::kSingle, Level::k4K, vm.generations.arena_epoch);
+    rmaps.CountAdded(list);
+    return Undo([&rmaps, list] { rmaps.CountRemoved(list, 1); });
   });
 }
 
@@ -60,7 +62,9 @@ TEST_F(AuditBreakCounts, AFreeTableThatKeptItsPlacesIsReported) {
     vm.lock.AssertHeld();
     const TableIndex table = vm.arena.Take();
     vm.arena.Page(table).state = PageState::kFree;
-    vm.lists.back_references().Ensure(table);
+    ListReserve reserve;
+    reserve.place_arrays.Push(vm.lists.back_references().pool().Take());
+    vm.lists.back_references().Ensure(table, reserve);
     return Undo([&vm, table] {
       vm.lock.AssertHeld();
       vm.lists.back_references().Drop(table);
@@ -229,13 +233,12 @@ TEST_F(AuditBreakCounts, AGfnThatCountsAnotherNumberOfPagesIsReported) {
   ExpectMiscounted(
       "gfn 0x10 of as 0 is tracked by 1 pages, 0 counted", [](Vm& vm) {
         vm.lock.AssertHeld();
-        return Set(
-            ChunkOf(vm, B::kRootTable).write_track[B::kRootTable.value()], 0);
+        return Set(ChunkOf(vm, B::kRootTable).Count(B::kRootTable), 0);
       });
   ExpectMiscounted(
       "gfn 0x11f of as 0 is tracked by 0 pages, 1 counted", [](Vm& vm) {
         vm.lock.AssertHeld();
-        return Set(ChunkOf(vm, B::kRootTable).write_track[0x11f], 1);
+        return Set(ChunkOf(vm, B::kRootTable).Count(Gfn(0x11f)), 1);
       });
 }
 
@@ -251,7 +254,7 @@ TEST_F(AuditBreakCounts, AGibThatCountsAnotherNumberOfTablesIsReported) {
   ExpectMiscounted(
       "the GiB of gfn 0x0 holds 1 shadowed tables, 0 counted", [](Vm& vm) {
         vm.lock.AssertHeld();
-        uint32_t* count = nullptr;
+        std::atomic<uint32_t>* count = nullptr;
         SlotOf(vm, B::kTableInLarge)
             .rmaps->ForEachGigabyte(vm.generations.arena_epoch,
                                     [&](Gfn, GigabyteRecord& record) {
@@ -270,7 +273,7 @@ TEST_F(AuditBreakCounts, ASlotThatCountsAnotherNumberOfTablesIsReported) {
     const uint64_t epoch = vm.generations.arena_epoch;
     const auto add_below = [rmaps, epoch](uint32_t number) {
       RmapChunk& chunk = *rmaps->Chunk(B::kTableSlot.begin, epoch);
-      chunk.write_track[0] += number;
+      chunk.Count(B::kTableSlot.begin) += number;
       chunk.shadowed_tables += number;
       rmaps->ForEachGigabyte(epoch, [number](Gfn, GigabyteRecord& record) {
         record.shadowed_tables += number;
@@ -290,7 +293,7 @@ TEST_F(AuditBreakCounts, AVmThatCountsAnotherNumberOfTablesIsReported) {
     ExpectMiscounted(space == 0 ? "as 0 has " : "as 1 has 0 shadowed",
                      [space](Vm& vm) {
                        vm.lock.AssertHeld();
-                       uint64_t& count = vm.shadowed_tables[space];
+                       std::atomic<uint64_t>& count = vm.shadowed_tables[space];
                        return Set(count, count + 1);
                      });
   }

@@ -248,7 +248,9 @@ TEST_F(AuditBreakDeathTest, Invariant3AnSpteOnTheRmapOfADyingSlotIsACheck) {
     const SpteRef leaf = LeafOf(inside, B::kSingle);
     const Spte spte = inside.arena.Load(leaf);
     DropEntry(inside, leaf, flush);  // removing is allowed
-    SetLeaf(inside, leaf, spte, B::kSingle, flush);
+    Writer writer;
+    SetLeaf(inside, writer, VmHold::kExclusive, leaf,
+            {.gfn = B::kSingle, .spte = spte, .if_tracked = spte}, flush);
   };
   EXPECT_DEATH(add(), "an spte put on the rmap of a dying slot");
 }

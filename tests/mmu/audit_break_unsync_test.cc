@@ -155,7 +155,7 @@ TEST_F(AuditBreakUnsync, Invariant11AnUnsyncPageThatIsCountedAsTrackingIs) {
     vm.lock.AssertHeld();
     RmapChunk& chunk =
         *SlotOf(vm, edited_).rmaps->Chunk(edited_, vm.generations.arena_epoch);
-    return Set(chunk.write_track[edited_ - chunk.first_gfn], 1);
+    return Set(chunk.Count(edited_), 1);
   });
 }
 

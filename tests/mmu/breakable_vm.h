@@ -15,6 +15,7 @@
 #ifndef SHADOWMMU_TESTS_MMU_BREAKABLE_VM_H_
 #define SHADOWMMU_TESTS_MMU_BREAKABLE_VM_H_
 
+#include <atomic>
 #include <functional>
 #include <string>
 #include <utility>
@@ -33,6 +34,11 @@ Undo Set(T& place, std::type_identity_t<T> value) {
   const T old = place;
   place = value;
   return [&place, old] { place = old; };
+}
+template <typename T>
+Undo Set(std::atomic<T>& place, std::type_identity_t<T> value) {
+  const T old = place.exchange(value);
+  return [&place, old] { place.store(old); };
 }
 // All of these, undone in the opposite order.
 Undo Both(Undo first, Undo second);

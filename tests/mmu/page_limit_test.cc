@@ -219,7 +219,7 @@ TEST(PageLimitThreads, WhoeverWaitsIsLetInBetweenTwoSteps) {
       in_use = stats.shadow_pages;
       limit = stats.page_limit;
     });
-    Mutex& lock = (*mmu)->internals().lock;
+    const SharedMutex& lock = (*mmu)->internals().lock;
     while (!lock.Contended()) std::this_thread::yield();
   };
   ASSERT_TRUE((*mmu)->SetPageLimit(100).ok());

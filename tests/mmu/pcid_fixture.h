@@ -87,7 +87,7 @@ class Pcids : public ::testing::Test {
   // Is the previous root of process i flushed? nullopt: there is none.
   std::optional<bool> Flushed(uint64_t i) {
     Vm& vm = vm_.mmu().internals();
-    MutexLock held(&vm.lock);
+    WriterMutexLock held(&vm.lock);
     const VcpuState& vcpu = *vm.vcpus[0];
     SpinLockHolder roots_held(&vcpu.roots_lock);
     for (const PreviousRoot& previous : vcpu.previous) {

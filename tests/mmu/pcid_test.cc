@@ -175,7 +175,7 @@ TEST_F(Pcids, ARootThatIsLeftBeforeItsSyncWasServedIsFlushed) {
   RunAll();
   {
     Vm& vm = vm_.mmu().internals();
-    MutexLock held(&vm.lock);
+    WriterMutexLock held(&vm.lock);
     vm.vcpus[0]->requests.fetch_or(request::kSyncRoot);
   }
   Keeping(0);
@@ -185,7 +185,7 @@ TEST_F(Pcids, ARootThatIsLeftBeforeItsSyncWasServedIsFlushed) {
 TEST_F(Pcids, ALockOfTheVmIsNotTaken) {
   AddProcesses(2);
   RunAll();
-  MutexLock held(&vm_.mmu().internals().lock);
+  WriterMutexLock held(&vm_.mmu().internals().lock);
   Keeping(0);
   ASSERT_TRUE(Invpcid(InvpcidType::kContext, 2).ok());
   ASSERT_TRUE(Invpcid(InvpcidType::kAll, 0).ok());

@@ -9,6 +9,7 @@
 
 #include "src/mmu/guest_format.h"
 #include "src/mmu/make_room.h"
+#include "src/mmu/vcpu_state.h"
 #include "src/mmu/vm.h"
 #include "tests/mmu/prefetch_fixture.h"
 
@@ -180,9 +181,13 @@ class PrefetchShortOfRoom : public Prefetch {
     Touch(kAlias);
     Vm& vm = vm_.mmu().internals();
     VmLock held(vm);
-    EXPECT_TRUE(MakeRoom(vm, held, {.translations = 16, .place_arrays = 64}));
+    // The vCPU's reserve goes back, but for the places.
+    ListReserve& reserve = vm.vcpus[0]->writer.reserve;
+    vm.lists.EmptyReserve(reserve);
+    EXPECT_TRUE(MakeRoom(vm, held, reserve,
+                         {.translations = 16, .lists = {.place_arrays = 64}}));
     BlockPool<PteListDesc>& pool = vm.lists.descriptors();
-    while (pool.available() > NeedsOfFault(kMaxLevels - 1).descriptors) {
+    while (pool.available() > NeedsOfFault(kMaxLevels - 1).lists.descriptors) {
       taken_.push_back(pool.Take());
     }
   }

@@ -83,7 +83,7 @@ TEST_F(PreviousRoots, ASwitchToOneTakesNoLockOfTheVm) {
   Run(1, 1);
   {
     // A lock taken twice by one thread is a check, in debug builds.
-    MutexLock held(&vm_.mmu().internals().lock);
+    WriterMutexLock held(&vm_.mmu().internals().lock);
     ASSERT_TRUE(cpu_->mmu().SetRegisters(registers_[0]).ok());
   }
   Run(0, 0);

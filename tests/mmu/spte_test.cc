@@ -140,8 +140,11 @@ TEST(SpteWriteDeathTest, ALeafWithReservedBitsIsNeverWritten) {
     const VmLock held(vm);
     FlushObligation flush;
     const SpteRef leaf = LeafOf(vm, BreakableVm::kSingle);
-    SetLeaf(vm, leaf, Spte(vm.arena.Load(leaf).bits() | bit),
-            BreakableVm::kSingle, flush);
+    const Spte bad(vm.arena.Load(leaf).bits() | bit);
+    Writer writer;
+    SetLeaf(vm, writer, VmHold::kExclusive, leaf,
+            {.gfn = BreakableVm::kSingle, .spte = bad, .if_tracked = bad},
+            flush);
     flush.Pay(vm);
   };
   EXPECT_DEATH(write(uint64_t{1} << 51), "ReservedBitsSet");

@@ -59,7 +59,7 @@ TEST_F(SyncOnSwitch, TakesNoLockOfTheVmWhereNothingIsUnsync) {
   Edit(kGva, kData + 1);
   {
     // A lock taken twice by one thread is a check, in debug builds.
-    MutexLock held(&vm_.mmu().internals().lock);
+    WriterMutexLock held(&vm_.mmu().internals().lock);
     Switch(second_);
     Run(*cpu_);
     FlushAll();

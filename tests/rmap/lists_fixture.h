@@ -21,7 +21,7 @@ inline constexpr OwnerTag kOwner{0xabc'def0};
 class ListsFixture {
  public:
   explicit ListsFixture(uint32_t tables = 256, uint32_t descriptors = 1 << 16)
-      : lists_(host_, tables, descriptors) {
+      : lists_(host_, tables, descriptors, /*reserves=*/1) {
     EXPECT_TRUE(lists_.Init());
   }
 
@@ -42,10 +42,21 @@ class ListsFixture {
   void Reserve() {
     Grow(lists_.descriptors(), PteLists::kAddDescriptors);
     Grow(lists_.back_references().pool(), PteLists::kAddPlaceArrays);
+    // What was not taken goes back, so that the pools count what is on lists.
+    lists_.EmptyReserve(reserve_);
+    reserve_.descriptors.Push(lists_.descriptors().Take());
+    for (uint32_t i = 0; i < PteLists::kAddPlaceArrays; ++i) {
+      reserve_.place_arrays.Push(lists_.back_references().pool().Take());
+    }
   }
   void Add(RmapHead& head, SpteRef ref, OwnerTag owner = kOwner) {
     Reserve();
-    lists_.Add(head, ref, owner);
+    AddReserved(head, ref, owner);
+    lists_.EmptyReserve(reserve_);
+  }
+  // With what Reserve has taken.
+  void AddReserved(RmapHead& head, SpteRef ref, OwnerTag owner = kOwner) {
+    lists_.Add(head, ref, owner, reserve_);
   }
   void AddAll(RmapHead& head, const std::vector<SpteRef>& refs) {
     for (const SpteRef ref : refs) Add(head, ref);
@@ -103,6 +114,7 @@ class ListsFixture {
 
   TestHost host_{TestHost::Options{.frames = 1}};
   PteLists lists_;
+  ListReserve reserve_;
 };
 
 }  // namespace shadowmmu::testing

@@ -36,7 +36,7 @@ TEST_F(PteListsTest, AnEmptyListHasNothing) {
 
 TEST_F(PteListsTest, ASingleEntryTakesNothingFromThePools) {
   RmapHead head;
-  lists().Add(head, Ref(0), kOwner);  // with no reservation
+  AddReserved(head, Ref(0));  // with no reservation
   EXPECT_FALSE(head.chain());
   EXPECT_EQ(lists().Newest(head), Ref(0));
   EXPECT_EQ(Visited(head), Refs(1));
@@ -117,7 +117,7 @@ TEST_F(PteListsTest, PrintsAtMost40Entries) {
 }
 
 TEST_F(PteListsTest, MaxDescriptorsBelow28BitsIsACheck) {
-  EXPECT_DEATH(PteLists(host(), 16, kMaxDescriptors), "kMaxDescriptors");
+  EXPECT_DEATH(PteLists(host(), 16, kMaxDescriptors, 1), "kMaxDescriptors");
 }
 
 class PteListsLength : public PteListsTest,

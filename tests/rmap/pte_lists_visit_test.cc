@@ -278,9 +278,8 @@ TEST_F(PteListsDeathTest, AddingWithoutAReservationIsACheck) {
   Add(head, Ref(0));
   ListsFixture empty;
   RmapHead other;
-  empty.lists().Add(other, Ref(0), kOwner);
-  EXPECT_DEATH(empty.lists().Add(other, Ref(1), kOwner),
-               "without a reservation");
+  empty.AddReserved(other, Ref(0));
+  EXPECT_DEATH(empty.AddReserved(other, Ref(1)), "without a reservation");
 }
 
 }  // namespace

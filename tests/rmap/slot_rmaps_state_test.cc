@@ -35,6 +35,14 @@ class SlotState : public ::testing::Test {
     EXPECT_TRUE(rmaps_->EnsureChunk(gfn));
     return *rmaps_->Head(gfn, level, epoch);
   }
+  // Puts an spte on a list, and counts it.
+  void Put(Gfn gfn, Level level) {
+    Head(gfn, level) = RmapHead::Single(kRef);
+    rmaps_->CountAdded(rmaps_->List(gfn, level, kEpoch));
+  }
+  void CountRemoved(Gfn gfn, Level level, uint64_t epoch = kEpoch) {
+    rmaps_->CountRemoved(rmaps_->List(gfn, level, epoch), 1);
+  }
   bool Any(Gfn gfn, Level level) {
     if (level == Level::k4K) return rmaps_->Tracked(gfn, kEpoch) != 0;
     return rmaps_->AnyShadowed(gfn, level, kEpoch);
@@ -102,15 +110,15 @@ TEST_F(SlotState, TrackingWithoutAReservationIsACheck) {
 TEST_F(SlotState, WhatAnOlderEpochLeftReadsAsEmpty) {
   const Gfn gfn(k1G);
   for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
-    Head(gfn, level) = RmapHead::Single(kRef);
+    Put(gfn, level);
   }
+  EXPECT_EQ(rmaps_->leaf_sptes(), 3u);
   ASSERT_TRUE(rmaps_->EnsureWriteTrack(gfn));
   RmapChunk* const chunk = rmaps_->Chunk(gfn, kEpoch);
-  chunk->write_track[3] = 9;
+  chunk->Count(gfn + 3) = 9;
   chunk->shadowed_tables = 9;
   rmaps_->ForEachGigabyte(
       kEpoch, [](Gfn, GigabyteRecord& record) { record.shadowed_tables = 9; });
-  rmaps_->CountAdded(3);
 
   EXPECT_EQ(rmaps_->PeekChunk(gfn, kEpoch), chunk);
   EXPECT_EQ(rmaps_->PeekChunk(gfn, kEpoch + 1), nullptr);
@@ -125,9 +133,10 @@ TEST_F(SlotState, WhatAnOlderEpochLeftReadsAsEmpty) {
   for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
     EXPECT_TRUE(Head(gfn, level, kEpoch + 1).empty()) << level;
   }
-  EXPECT_EQ(chunk->write_track[3], 0u);
+  EXPECT_EQ(chunk->Count(gfn + 3), 0u);
   EXPECT_EQ(chunk->shadowed_tables, 0u);
-  rmaps_->CountRemoved(3);
+  EXPECT_EQ(rmaps_->leaf_sptes(), 0u) << "they went with their lists";
+  EXPECT_FALSE(rmaps_->any_leaf_sptes());
 }
 
 TEST_F(SlotState, AnEpochThatDiffersInItsHighBitsOnlyIsAnother) {
@@ -141,17 +150,16 @@ TEST_F(SlotState, AnEpochThatDiffersInItsHighBitsOnlyIsAnother) {
 TEST_F(SlotState, WithNoSptesNoHeadIsLookedAt) {
   Head(Gfn(2000), Level::k4K) = RmapHead::Single(kRef);  // and not counted
   rmaps_->ForEachHead(gfns_, kEpoch, [](RmapHead&, Gfn, Level) { FAIL(); });
-  rmaps_->CountAdded(1);
+  Put(Gfn(2000), Level::k4K);
   rmaps_->ForEachHead({Gfn(2000), 0}, kEpoch, [](RmapHead&, Gfn, Level) {
     FAIL() << "an empty range";
   });
-  rmaps_->CountRemoved(1);
+  CountRemoved(Gfn(2000), Level::k4K);
 }
 
 TEST_F(SlotState, TheCallbackMayEmptyTheHead) {
-  Head(Gfn(2000), Level::k4K) = RmapHead::Single(kRef);
-  Head(Gfn(2001), Level::k4K) = RmapHead::Single(kRef);
-  rmaps_->CountAdded(2);
+  Put(Gfn(2000), Level::k4K);
+  Put(Gfn(2001), Level::k4K);
   int visits = 0;
   for (int i = 0; i < 2; ++i) {
     rmaps_->ForEachHead(gfns_, kEpoch, [&](RmapHead& head, Gfn, Level) {
@@ -160,7 +168,8 @@ TEST_F(SlotState, TheCallbackMayEmptyTheHead) {
     });
   }
   EXPECT_EQ(visits, 2);
-  rmaps_->CountRemoved(2);
+  CountRemoved(Gfn(2000), Level::k4K);
+  CountRemoved(Gfn(2001), Level::k4K);
 }
 
 // Every shadow page of one guest table counts: there may be one for each level,
@@ -205,10 +214,9 @@ TEST_P(SlotRanges, HeadsAreFoundByEveryRangeThatTheyOverlap) {
     const Level level = LevelFromInt(1 + static_cast<unsigned>(random() % 3));
     if (level != Level::k4K && !Covers(gfn, level)) continue;
     const Gfn first = AlignDown(gfn, level);
-    Head(first, level) = RmapHead::Single(kRef);
-    heads.emplace(level, first);
+    if (heads.emplace(level, first).second) Put(first, level);
   }
-  rmaps_->CountAdded(heads.size());
+  EXPECT_EQ(rmaps_->leaf_sptes(), heads.size());
   for (int i = 0; i < 500; ++i) {
     const Gfn begin = gfns_.begin + random() % gfns_.pages;
     const uint64_t most = gfns_.end() - begin;
@@ -225,7 +233,8 @@ TEST_P(SlotRanges, HeadsAreFoundByEveryRangeThatTheyOverlap) {
     });
     ASSERT_EQ(found, expected) << begin << " + " << pages;
   }
-  rmaps_->CountRemoved(heads.size());
+  for (const auto& [level, gfn] : heads) CountRemoved(gfn, level);
+  EXPECT_FALSE(rmaps_->any_leaf_sptes());
 }
 
 INSTANTIATE_TEST_SUITE_P(Slots, SlotRanges,

@@ -129,7 +129,7 @@ TEST(SlotRmapsTest, ASlotOf1TiBCostsAPointerPer2MiBUntilItIsUsed) {
   CountingHost host;
   const uint64_t pages = uint64_t{1} << 28;
   const auto rmaps = Make(host, {Gfn(k1G), pages});
-  EXPECT_EQ(host.bytes(), pages / k2M * 8 + pages / k1G * 16);
+  EXPECT_EQ(host.bytes(), pages / k2M * 8 + pages / k1G * 24);
   EXPECT_EQ(host.allocations(), 2u);
   const uint64_t before = host.bytes();
   ASSERT_TRUE(rmaps->EnsureChunk(Gfn(k1G + pages - 1)));
@@ -140,9 +140,9 @@ TEST(SlotRmapsTest, ASlotOf1TiBCostsAPointerPer2MiBUntilItIsUsed) {
 TEST(SlotRmapsTest, ASlotOfOnePageIsCheapEvenUsed) {
   CountingHost host;
   const auto rmaps = Make(host, {Gfn(12345), 1});
-  EXPECT_EQ(host.bytes(), 24u);
+  EXPECT_EQ(host.bytes(), 32u);
   ASSERT_TRUE(rmaps->EnsureChunk(Gfn(12345)));
-  EXPECT_EQ(host.bytes(), 24u + 68u);
+  EXPECT_EQ(host.bytes(), 32u + 68u);
 }
 
 TEST(SlotRmapsTest, EnsuringTwiceAllocatesOnce) {
@@ -226,12 +226,15 @@ TEST(SlotRmapsTest, OwnersTellGfnsLevelsAndSlotsApart) {
 TEST(SlotRmapsDeathTest, PuttingAnSpteOnADyingSlotIsACheck) {
   CountingHost host;
   const auto rmaps = Make(host, {Gfn(0), 10});
-  rmaps->CountAdded(2);
+  ASSERT_TRUE(rmaps->EnsureChunk(Gfn(1)));
+  const SlotList list = rmaps->List(Gfn(1), Level::k4K, kEpoch);
+  rmaps->CountAdded(list);
+  rmaps->CountAdded(list);
   EXPECT_FALSE(rmaps->remove_only());
   rmaps->SetRemoveOnly();
   EXPECT_TRUE(rmaps->remove_only());
-  EXPECT_DEATH(rmaps->CountAdded(1), "on the rmap of a dying slot");
-  rmaps->CountRemoved(2);
+  EXPECT_DEATH(rmaps->CountAdded(list), "on the rmap of a dying slot");
+  rmaps->CountRemoved(list, 2);
   EXPECT_EQ(rmaps->leaf_sptes(), 0u);
 }
 
@@ -249,9 +252,11 @@ TEST(SlotRmapsDeathTest, ShadowingATableOfADyingSlotIsACheck) {
 TEST(SlotRmapsDeathTest, DyingWithSptesOrShadowedTablesIsACheck) {
   CountingHost host;
   auto rmaps = Make(host, {Gfn(0), 10});
-  rmaps->CountAdded(1);
+  ASSERT_TRUE(rmaps->EnsureChunk(Gfn(1)));
+  const SlotList list = rmaps->List(Gfn(1), Level::k4K, kEpoch);
+  rmaps->CountAdded(list);
   EXPECT_DEATH(rmaps.reset(), "a slot dies under sptes");
-  rmaps->CountRemoved(1);
+  rmaps->CountRemoved(list, 1);
   ASSERT_TRUE(rmaps->EnsureWriteTrack(Gfn(1)));
   rmaps->Track(Gfn(1), kEpoch);
   EXPECT_DEATH(rmaps.reset(), "dies under shadow pages");

@@ -1,0 +1,187 @@
+// Stall/<what>/N:<N>: what a vCPU that faults all the time feels of an
+// operation on another CPU, in a VM that has N pages mapped, half of them in a
+// slot that goes. <what>: `nothing` (as long, and only the machine's own
+// noise), `delete` (the slot), `zap_all`, `obsolete_walk` (all of it), `bump`
+// (the obsolete pages stay), `flags` (the slot becomes read-only, and is
+// writable again).
+//
+// The vCPU takes write faults on pages of the other slot, one after another,
+// again and again; each is timed. Figures are microseconds, medians of the
+// rounds: `op`, how long the operation took; `stall`, the longest fault while
+// it did, and `stall_max` of all rounds; `lock`, the longest that the MMU lock
+// was held exclusively in all of them (two looks at the clock for each hold).
+// `faults`: how many there were meanwhile.
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "bench/micro/bench_vm.h"
+#include "bench/micro/meter.h"
+#include "bench/micro/options.h"
+#include "bench/micro/pin.h"
+#include "bench/micro/registry.h"
+#include "src/base/check.h"
+
+namespace shadowmmu::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Microseconds(Clock::duration time) {
+  return std::chrono::duration<double, std::micro>(time).count();
+}
+
+enum class What : uint8_t {
+  kNothing,
+  kDelete,
+  kZapAll,
+  kObsoleteWalk,
+  kBump,
+  kFlags,
+};
+constexpr const char* kNames[] = {"nothing",       "delete", "zap_all",
+                                  "obsolete_walk", "bump",   "flags"};
+
+class StalledVm {
+ public:
+  explicit StalledVm(uint64_t pages)
+      : stays_(BenchVm::Untouched(SlotId{0}, {Gfn(0), pages / 2})),
+        goes_(BenchVm::Untouched(SlotId{1}, {Gfn(pages / 2), pages / 2})),
+        vm_(static_cast<uint32_t>(pages / kEntriesPerTable + 16),
+            BenchVm::Settings{.time_lock_holds = true}),
+        vcpu_(vm_.AddVcpu()) {
+    vm_.AddSlot(stays_);
+    vm_.AddSlot(goes_);
+  }
+
+  // Everything is mapped again, by one vCPU, while nothing else happens.
+  void MapAll() {
+    for (const SlotSpec* slot : {&stays_, &goes_}) {
+      for (uint64_t i = 0; i < slot->pages; ++i) Fault(*slot, i);
+    }
+  }
+
+  // Does it beside a vCPU that faults. Returns how long it took.
+  double Do(What what, Clock::duration nothing) {
+    std::atomic<bool> done{false};
+    faults_ = 0;
+    longest_ = {};
+    std::atomic<bool> begun{false};
+    std::thread guest([&] {
+      SMMU_CHECK_GE(PinToNth(0), 0);
+      for (uint64_t i = 0; !done; i = (i + 1) % stays_.pages) {
+        const Clock::time_point before = Clock::now();
+        Fault(stays_, i);
+        longest_ = std::max(longest_, Clock::now() - before);
+        ++faults_;
+        begun = true;
+      }
+    });
+    while (!begun) std::this_thread::yield();
+    const Clock::time_point from = Clock::now();
+    Operate(what, from + nothing);
+    const double took = Microseconds(Clock::now() - from);
+    done = true;
+    guest.join();
+    return took;
+  }
+  void Restore(What what) {
+    if (what == What::kDelete) Expect(vm_.mmu().CreateSlot(goes_));
+    vm_.mmu().ReclaimObsolete(~uint64_t{0});
+  }
+
+  double longest() const { return Microseconds(longest_); }
+  uint64_t faults() const { return faults_; }
+  Stats stats() const { return vm_.stats(); }
+
+ private:
+  static void Expect(const absl::Status& status) {
+    SMMU_CHECK(status.ok()) << status.ToString();
+  }
+  void Fault(const SlotSpec& slot, uint64_t page) {
+    const Gva gva(ToGpa(slot.base + page).value());
+    SMMU_CHECK(vcpu_.HandleFault(gva, Write()).resume());
+  }
+  void Operate(What what, Clock::time_point until) {
+    Mmu& mmu = vm_.mmu();
+    switch (what) {
+      case What::kNothing:
+        while (Clock::now() < until) {
+        }
+        break;
+      case What::kDelete:
+        Expect(mmu.DeleteSlot(goes_.space, goes_.id));
+        break;
+      case What::kZapAll:
+        mmu.InvalidateAll(Strategy::kZapAll);
+        break;
+      case What::kObsoleteWalk:
+        mmu.InvalidateAll(Strategy::kObsoleteWalk);
+        break;
+      case What::kBump:
+        mmu.BumpGeneration();
+        break;
+      case What::kFlags:
+        Expect(mmu.SetSlotFlags(goes_.space, goes_.id, SlotFlags::kReadOnly));
+        Expect(mmu.SetSlotFlags(goes_.space, goes_.id, SlotFlags::kNone));
+        break;
+    }
+  }
+
+  const SlotSpec stays_;
+  const SlotSpec goes_;
+  BenchVm vm_;
+  VcpuMmu& vcpu_;
+  uint64_t faults_ = 0;
+  Clock::duration longest_{};
+};
+
+void RunStall(benchmark::State& state, What what, uint64_t pages) {
+  StalledVm vm(pages);
+  const int rounds = TheOptions().small() ? 1 : 21;
+  std::vector<double> took;
+  std::vector<double> stalls;
+  std::vector<double> faults;
+  for (int i = -1; i < rounds; ++i) {
+    vm.MapAll();
+    const double us = vm.Do(what, std::chrono::milliseconds(2));
+    if (i >= 0) {
+      took.push_back(us);
+      stalls.push_back(vm.longest());
+      faults.push_back(static_cast<double>(vm.faults()));
+    }
+    vm.Restore(what);
+  }
+  state.counters["op"] = Median(took);
+  state.counters["stall"] = Median(stalls);
+  state.counters["stall_max"] = *std::max_element(stalls.begin(), stalls.end());
+  state.counters["faults"] = Median(faults);
+  state.counters["lock"] =
+      static_cast<double>(vm.stats().longest_lock_hold_ns) / 1000;
+  state.SetIterationTime(Median(took) * 1e-6);
+}
+
+}  // namespace
+
+void RegisterStalls() {
+  if (CpusAllowed() < 2) return;
+  const std::vector<uint64_t> sizes =
+      TheOptions().small() ? std::vector<uint64_t>{1 << 10}
+                           : std::vector<uint64_t>{1 << 14, 1 << 18};
+  for (const uint64_t pages : sizes) {
+    for (const What what : {What::kNothing, What::kDelete, What::kZapAll,
+                            What::kObsoleteWalk, What::kBump, What::kFlags}) {
+      Register(absl::StrCat("Stall/", kNames[static_cast<size_t>(what)],
+                            "/N:", pages),
+               [=](benchmark::State& state) { RunStall(state, what, pages); });
+    }
+  }
+}
+
+}  // namespace shadowmmu::bench
