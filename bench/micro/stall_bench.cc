@@ -148,15 +148,18 @@ void RunStall(benchmark::State& state, What what, uint64_t pages) {
   std::vector<double> took;
   std::vector<double> stalls;
   std::vector<double> faults;
-  for (int i = -1; i < rounds; ++i) {
-    vm.MapAll();
-    const double us = vm.Do(what, std::chrono::milliseconds(2));
-    if (i >= 0) {
-      took.push_back(us);
-      stalls.push_back(vm.longest());
-      faults.push_back(static_cast<double>(vm.faults()));
+  while (state.KeepRunning()) {
+    for (int i = -1; i < rounds; ++i) {
+      vm.MapAll();
+      const double us = vm.Do(what, std::chrono::milliseconds(2));
+      if (i >= 0) {
+        took.push_back(us);
+        stalls.push_back(vm.longest());
+        faults.push_back(static_cast<double>(vm.faults()));
+      }
+      vm.Restore(what);
     }
-    vm.Restore(what);
+    state.SetIterationTime(Median(took) * 1e-6);
   }
   state.counters["op"] = Median(took);
   state.counters["stall"] = Median(stalls);
@@ -164,7 +167,6 @@ void RunStall(benchmark::State& state, What what, uint64_t pages) {
   state.counters["faults"] = Median(faults);
   state.counters["lock"] =
       static_cast<double>(vm.stats().longest_lock_hold_ns) / 1000;
-  state.SetIterationTime(Median(took) * 1e-6);
 }
 
 }  // namespace

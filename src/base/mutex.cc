@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
-#include <mutex>
 #include <thread>
 
 #include "src/base/lock_rank.h"
@@ -24,6 +23,17 @@ inline void Pause() {
 // Some microseconds: longer than any spinning section, unless its holder was
 // preempted.
 constexpr int kSpinsBeforeYield = 128;
+
+template <typename Done>
+void SpinUntil(Done done) {
+  for (int spins = 0; !done(); ++spins) {
+    if (spins < kSpinsBeforeYield) {
+      Pause();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
 
 }  // namespace
 
@@ -47,11 +57,14 @@ SharedMutex::SharedMutex(LockRank rank, unsigned stripes)
 
 bool SharedMutex::TryLock() {
   order_.WillTry();
-  if (!mutex_.try_lock()) return false;
+  std::uint32_t turn = serving_.load(std::memory_order_acquire);
+  if (!next_.compare_exchange_strong(turn, turn + 1,
+                                     std::memory_order_relaxed)) {
+    return false;
+  }
   closed_.store(true, std::memory_order_seq_cst);
   if (AnyInside()) {
-    closed_.store(false, std::memory_order_seq_cst);
-    mutex_.unlock();
+    Open();
     return false;
   }
   order_.Acquired(LockMode::kExclusive);
@@ -73,30 +86,27 @@ bool SharedMutex::AnyInside() const {
   return false;
 }
 
-void SharedMutex::LockSlow() {
+void SharedMutex::AwaitTurn(std::uint32_t turn) {
   WaiterCount::Scope waiting(&waiters_);
-  mutex_.lock();
+  SpinUntil([&] { return MayGo(turn); });
 }
 
 // A reader that counts itself for a moment, finds the flag, and goes away again
-// may be seen here; it cannot do so for ever, because it waits for mutex_ then.
+// may be seen here, and is gone when one looks again.
 void SharedMutex::AwaitReaders() {
   WaiterCount::Scope waiting(&waiters_);
-  for (int spins = 0; AnyInside(); ++spins) {
-    if (spins < kSpinsBeforeYield) {
-      Pause();
-    } else {
-      std::this_thread::yield();
-    }
-  }
+  SpinUntil([&] { return !AnyInside(); });
 }
 
+// The flag is looked at first: a reader that waits writes nothing that the
+// writer looks at.
 void SharedMutex::ReaderLockSlow(unsigned stripe) {
   WaiterCount::Scope waiting(&waiters_);
-  // No writer is inside while this thread has its mutex, and the next one sees
-  // the count.
-  const std::lock_guard<std::mutex> no_writer(mutex_);
-  Inside(stripe).fetch_add(1, std::memory_order_seq_cst);
+  readers_waiting_.fetch_add(1, std::memory_order_relaxed);
+  SpinUntil([&] {
+    return !closed_.load(std::memory_order_relaxed) && TryEnter(stripe);
+  });
+  readers_waiting_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 bool SpinLock::TryLock() {
@@ -107,17 +117,11 @@ bool SpinLock::TryLock() {
 }
 
 void SpinLock::LockSlow() {
-  int spins = 0;
-  do {
-    // Wait by reading, so that the cache line stays shared until it is free.
-    while (held_.load(std::memory_order_relaxed)) {
-      if (++spins < kSpinsBeforeYield) {
-        Pause();
-      } else {
-        std::this_thread::yield();
-      }
-    }
-  } while (held_.exchange(true, std::memory_order_acquire));
+  // Wait by reading, so that the cache line stays shared until it is free.
+  SpinUntil([this] {
+    return !held_.load(std::memory_order_relaxed) &&
+           !held_.exchange(true, std::memory_order_acquire);
+  });
 }
 
 }  // namespace shadowmmu

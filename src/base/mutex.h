@@ -136,10 +136,13 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
 
 // Many readers or one writer. Each reader writes a cache line of its own, if
 // the readers name different stripes, so that they do not slow each other down;
-// the writer pays for it, with a look at each stripe. A waiting writer holds
-// back new readers, and readers that wait take turns with writers, so that
-// neither starves. For short sections of readers: a writer waits for them by
-// spinning, then by giving up the CPU again and again.
+// the writer pays for it, with a look at each stripe.
+//
+// Nobody starves: writers come in the order in which they asked; one that waits
+// for readers holds back new ones; and readers that waited for a writer come
+// before the next. So a walk that unlocks and locks again lets in whoever
+// waited. All wait by spinning, then by giving up the CPU again and again: for
+// sections that are short, or at least bounded.
 class ABSL_LOCKABLE SharedMutex {
  public:
   explicit SharedMutex(LockRank rank, unsigned stripes = 1);
@@ -149,7 +152,8 @@ class ABSL_LOCKABLE SharedMutex {
 
   void Lock() ABSL_EXCLUSIVE_LOCK_FUNCTION() {
     order_.WillWait();
-    if (ABSL_PREDICT_FALSE(!mutex_.try_lock())) LockSlow();
+    const std::uint32_t turn = next_.fetch_add(1, std::memory_order_relaxed);
+    if (ABSL_PREDICT_FALSE(!MayGo(turn))) AwaitTurn(turn);
     Close();
     order_.Acquired(LockMode::kExclusive);
     if (ABSL_PREDICT_FALSE(times_ != nullptr)) times_->Begin();
@@ -159,8 +163,7 @@ class ABSL_LOCKABLE SharedMutex {
     order_.CheckHeld(LockMode::kExclusive);
     if (ABSL_PREDICT_FALSE(times_ != nullptr)) times_->End();
     order_.Released();
-    closed_.store(false, std::memory_order_seq_cst);
-    mutex_.unlock();
+    Open();
   }
 
   // `stripe` may be any number; ReaderUnlock needs the same.
@@ -207,17 +210,33 @@ class ABSL_LOCKABLE SharedMutex {
     return false;
   }
   bool AnyInside() const;
-  // With mutex_: keeps readers out, and waits for those inside.
+  // Whether it is this writer's turn, and no reader waits to come before it.
+  bool MayGo(std::uint32_t turn) const {
+    return serving_.load(std::memory_order_acquire) == turn &&
+           readers_waiting_.load(std::memory_order_relaxed) == 0;
+  }
+  // By the writer whose turn it is: keeps readers out, and waits for those
+  // inside.
   void Close() {
     closed_.store(true, std::memory_order_seq_cst);
     if (ABSL_PREDICT_FALSE(AnyInside())) AwaitReaders();
   }
-  void LockSlow();
+  // Lets readers in, and then the next writer.
+  void Open() {
+    closed_.store(false, std::memory_order_seq_cst);
+    serving_.store(serving_.load(std::memory_order_relaxed) + 1,
+                   std::memory_order_release);
+  }
+  void AwaitTurn(std::uint32_t turn);
   void ReaderLockSlow(unsigned stripe);
   void AwaitReaders();
 
-  std::mutex mutex_;  // the writer's; a reader's while it waits for one
+  // Turns of writers: the next to be had, and whose it is. They come round.
+  std::atomic<std::uint32_t> next_{0};
+  std::atomic<std::uint32_t> serving_{0};
   std::atomic<bool> closed_{false};
+  // Of those that found it closed, and have not come in yet.
+  std::atomic<std::uint32_t> readers_waiting_{0};
   const unsigned stripe_mask_;
   const std::unique_ptr<Stripe[]> stripes_;
   WaiterCount waiters_;

@@ -10,17 +10,10 @@
 
 #include "src/base/check.h"
 #include "src/base/mutex.h"
+#include "src/base/thread_number.h"
 
 namespace shadowmmu {
 namespace {
-
-// Threads get their stripes in turn. Which one matters for speed only.
-unsigned ThreadNumber() {
-  static constinit std::atomic<unsigned> next{0};
-  thread_local const unsigned number =
-      next.fetch_add(1, std::memory_order_relaxed);
-  return number;
-}
 
 // Waits a little, then longer: sections are short as a rule, but may sleep.
 class Backoff {
@@ -72,6 +65,7 @@ int Srcu::Enter(SrcuReaderName name) {
 }
 
 int Srcu::EnterSelected(unsigned selector, SrcuReaderName name) {
+  // Which stripe a thread has matters for speed only.
   const unsigned number = ThreadNumber() % kStripes;
   Stripe& stripe = stripes_[number];
   stripe.inside[selector].fetch_add(1);

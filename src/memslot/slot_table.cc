@@ -46,6 +46,16 @@ void SlotTable::Erase(const Memslot& slot) {
   by_hva_ = by_hva_.Without(spec.hva.value(), slot);
 }
 
+std::optional<Hva> SlotTable::NextHva(Hva from) const {
+  bool here = false;
+  by_hva_.ForEachOverlap(from.value(), from.value() + 1,
+                         [&](const Memslot&) { here = true; });
+  if (here) return from;
+  const SlotIndex::Entry* next = by_hva_.Above(from.value());
+  if (next == nullptr) return std::nullopt;
+  return Hva(next->key);
+}
+
 std::unique_ptr<const SlotTable> SlotTable::With(
     std::shared_ptr<const Memslot> slot) const {
   auto table = std::make_unique<SlotTable>(*this);

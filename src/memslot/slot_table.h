@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "shadowmmu/address.h"
 #include "src/memslot/memslot.h"
@@ -43,6 +44,8 @@ class SlotTable {
   // `hvas`, with the gfns of that memory (whole pages).
   template <typename Visit>
   void ForEachInHvaRange(HvaRange hvas, Visit visit) const;
+  // The first host address from `from` on that any slot has.
+  std::optional<Hva> NextHva(Hva from) const;
   // By address space, then by base.
   template <typename Visit>
   void ForEach(Visit visit) const;

@@ -5,8 +5,11 @@
 //     need not set its bit again, so a page in use may look old. It is a hint,
 //     and costs no flush.
 //  2. An spte that is zapped takes its accessed bit with it.
+//  3. Faults go on beside it: it holds the MMU lock shared, and the lock of
+//  some
+//     dozens of lists at a time.
 //
-// Locking: takes the MMU lock.
+// Locking: takes the MMU lock, shared, for a part of the range at a time.
 
 #ifndef SHADOWMMU_MMU_AGING_H_
 #define SHADOWMMU_MMU_AGING_H_

@@ -3,36 +3,15 @@
 #include <algorithm>
 #include <bit>
 #include <memory>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "src/base/check.h"
 #include "src/mmu/flush.h"
+#include "src/mmu/slot_walk.h"
 #include "src/mmu/spte_sweep.h"
 
 namespace shadowmmu {
 namespace {
-
-// Pages between looks at whether somebody waits for the lock; whole words.
-constexpr uint64_t kPagesBetweenBreaks = 1024;
-static_assert(kPagesBetweenBreaks % DirtyBitmap::kPagesPerWord == 0);
-
-// Calls step(first, pages, flush) for the pages of the slot, in steps, under
-// the MMU lock.
-template <typename Step>
-void ForEachStep(Vm& vm, uint64_t pages, Step step)
-    ABSL_LOCKS_EXCLUDED(vm.lock) {
-  VmLock held(vm);
-  FlushObligation flush;
-  for (uint64_t first = 0; first < pages; first += kPagesBetweenBreaks) {
-    step(first, std::min(kPagesBetweenBreaks, pages - first), flush);
-    if (first + kPagesBetweenBreaks >= pages || !vm.lock.Contended()) continue;
-    flush.Pay(vm);
-    ++vm.counters.lock_breaks;
-    held.Break([] { std::this_thread::yield(); });
-  }
-  flush.Pay(vm);
-}
 
 // Calls run(first, pages) for each run of bits that are set; `words` begins
 // with the bit of page `base`.

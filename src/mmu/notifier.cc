@@ -1,10 +1,22 @@
 #include "src/mmu/notifier.h"
 
+#include <thread>
+
 #include "src/mmu/flush.h"
+#include "src/mmu/hva_walk.h"
 #include "src/mmu/spte_sweep.h"
 
 namespace shadowmmu {
 namespace {
+
+void DropPart(Vm& vm, HvaRange hvas, FlushObligation& flush)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
+  vm.slot_table().ForEachInHvaRange(hvas,
+                                    [&](const Memslot& slot, GfnRange gfns) {
+                                      vm.lock.AssertHeld();
+                                      DropRange(vm, *slot.rmaps, gfns, flush);
+                                    });
+}
 
 absl::Status CheckRange(HvaRange hvas) {
   if (hvas.bytes == 0) {
@@ -23,11 +35,14 @@ absl::Status BeginInvalidation(Vm& vm, HvaRange hvas) {
   vm.memory.Block(hvas);
   VmLock held(vm);
   FlushObligation flush;
-  vm.slot_table().ForEachInHvaRange(hvas,
-                                    [&](const Memslot& slot, GfnRange gfns) {
-                                      vm.lock.AssertHeld();
-                                      DropRange(vm, *slot.rmaps, gfns, flush);
-                                    });
+  for (HvaWalk walk(hvas); !walk.done();) {
+    DropPart(vm, walk.part(), flush);
+    walk.Next(vm.slot_table());
+    if (walk.done() || !vm.lock.Contended()) continue;
+    flush.Pay(vm);
+    ++vm.counters.lock_breaks;
+    held.Break([] { std::this_thread::yield(); });
+  }
   flush.Pay(vm);
   return absl::OkStatus();
 }

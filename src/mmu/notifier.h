@@ -5,6 +5,8 @@
 //     the memory.
 //  2. A fault that resolved the range before Begin, or between Begin and End,
 //     finds out under the MMU lock (GuestMemory, rule 3), and starts over.
+//     So it may unmap a large range in pieces, and let others in between: what
+//     is unmapped stays so.
 //  3. INVALID slots are unmapped too: their sptes are live until they are gone.
 //
 // Locking: takes the MMU lock. Not from inside a Host call.

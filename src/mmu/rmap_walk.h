@@ -44,7 +44,7 @@ class LookAhead {
 };
 
 // Calls visit(std::atomic<uint64_t>&) for the entry of each spte that maps any
-// of `gfns`.
+// of `gfns`; the second beside others who map.
 template <typename Ahead, typename Visit>
 void ForEachEntry(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, Visit visit)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
@@ -54,6 +54,21 @@ void ForEachEntry(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, Visit visit)
       gfns, vm.generations.arena_epoch,
       [&](RmapHead head, Gfn, Level) {
         vm.lock.AssertHeld();
+        vm.lists.ForEach(
+            head, [&](SpteRef ref) { visit(entries[ref]); }, ahead);
+      },
+      ahead);
+}
+
+template <typename Ahead, typename Visit>
+void ForEachLockedEntry(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, Visit visit)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
+  const EntryView entries = vm.arena.entries();
+  const Ahead ahead(vm);
+  rmaps.ForEachLockedHead(
+      gfns, vm.generations.arena_epoch,
+      [&](RmapHead head, Gfn, Level) {
+        vm.lock.AssertReaderHeld();
         vm.lists.ForEach(
             head, [&](SpteRef ref) { visit(entries[ref]); }, ahead);
       },

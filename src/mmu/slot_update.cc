@@ -10,6 +10,7 @@
 #include "src/mmu/dirty_log.h"
 #include "src/mmu/flush.h"
 #include "src/mmu/invalidate.h"
+#include "src/mmu/slot_walk.h"
 #include "src/mmu/spte_sweep.h"
 
 namespace shadowmmu {
@@ -79,10 +80,12 @@ void Retire(Vm& vm, const Memslot& slot, Table invalid)
 
 void WriteProtectSlot(Vm& vm, const Memslot& slot)
     ABSL_LOCKS_EXCLUDED(vm.lock) {
-  VmLock held(vm);
-  FlushObligation flush;
-  WriteProtectRange(vm, *slot.rmaps, slot.spec.gfns(), flush);
-  flush.Pay(vm);
+  ForEachStep(vm, slot.spec.pages,
+              [&](uint64_t first, uint64_t pages, FlushObligation& flush) {
+                vm.lock.AssertHeld();
+                WriteProtectRange(vm, *slot.rmaps,
+                                  {slot.spec.base + first, pages}, flush);
+              });
 }
 
 }  // namespace

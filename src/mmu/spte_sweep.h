@@ -65,11 +65,11 @@ void WriteProtectGfn(Vm& vm, SlotRmaps& rmaps, Gfn gfn, FlushObligation& flush)
 
 // Whether any has its accessed bit set; the first clears it, too. No flush is
 // owed: a CPU that has the entry cached may not set the bit again soon, so
-// aging errs toward old.
+// aging errs toward old. Under the locks of the lists, beside others who map.
 bool ClearAccessedRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 bool TestAccessedRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 
 }  // namespace shadowmmu
 

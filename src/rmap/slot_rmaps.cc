@@ -194,11 +194,12 @@ void SlotRmaps::Track(Gfn gfn, uint64_t epoch) {
   SMMU_CHECK(HasChunk(gfn)) << gfn << " tracked without a reservation";
   {
     const LockedList made_fresh(*this, gfn, Level::k4K, epoch);
-    RmapChunk& chunk = *Chunk(gfn, epoch);
-    SMMU_CHECK(chunk.write_track.load(std::memory_order_acquire) != nullptr)
+    RmapChunk* chunk = Chunk(gfn, epoch);
+    SMMU_CHECK(chunk != nullptr &&
+               chunk->write_track.load(std::memory_order_acquire) != nullptr)
         << gfn << " tracked without a reservation";
-    chunk.Count(gfn).fetch_add(1, std::memory_order_seq_cst);
-    chunk.shadowed_tables.fetch_add(1, std::memory_order_seq_cst);
+    chunk->Count(gfn).fetch_add(1, std::memory_order_seq_cst);
+    chunk->shadowed_tables.fetch_add(1, std::memory_order_seq_cst);
   }
   {
     const LockedList made_fresh(*this, gfn, Level::k1G, epoch);
@@ -209,8 +210,10 @@ void SlotRmaps::Track(Gfn gfn, uint64_t epoch) {
 }
 
 void SlotRmaps::Loosen(Gfn gfn, uint64_t epoch) {
-  SMMU_CHECK_NE(Tracked(gfn, epoch), 0u) << gfn << " is not tracked";
-  PeekChunk(gfn, epoch)->Count(gfn).fetch_sub(1, std::memory_order_relaxed);
+  const RmapChunk* chunk = PeekChunk(gfn, epoch);
+  SMMU_CHECK(chunk != nullptr && Tracked(gfn, epoch) != 0)
+      << gfn << " is not tracked";
+  chunk->Count(gfn).fetch_sub(1, std::memory_order_relaxed);
 }
 
 void SlotRmaps::Tighten(Gfn gfn, uint64_t epoch) {
@@ -221,10 +224,11 @@ void SlotRmaps::Tighten(Gfn gfn, uint64_t epoch) {
 }
 
 void SlotRmaps::Untrack(Gfn gfn, uint64_t epoch) {
-  SMMU_CHECK_NE(Tracked(gfn, epoch), 0u) << gfn << " is not tracked";
-  RmapChunk& chunk = *Chunk(gfn, epoch);
-  chunk.Count(gfn).fetch_sub(1, std::memory_order_relaxed);
-  chunk.shadowed_tables.fetch_sub(1, std::memory_order_relaxed);
+  RmapChunk* chunk = Chunk(gfn, epoch);
+  SMMU_CHECK(chunk != nullptr && Tracked(gfn, epoch) != 0)
+      << gfn << " is not tracked";
+  chunk->Count(gfn).fetch_sub(1, std::memory_order_relaxed);
+  chunk->shadowed_tables.fetch_sub(1, std::memory_order_relaxed);
   Gigabyte(gfn, epoch).shadowed_tables.fetch_sub(1, std::memory_order_relaxed);
   --shadowed_tables_;
 }

@@ -150,7 +150,16 @@ class SlotRmaps {
   // overlap `gfns`: 4K, then 2M, then 1G. The callback may empty the list.
   template <typename Visit, typename LookAhead = NoLookAhead>
   void ForEachHead(GfnRange gfns, uint64_t epoch, Visit visit,
-                   LookAhead ahead = {});
+                   LookAhead ahead = {}) {
+    Walk<NoListLock, kGfnsPerChunk>(gfns, epoch, visit, ahead);
+  }
+  // The same beside others who add to lists: under the locks of the lists, each
+  // let go of after some dozens of heads.
+  template <typename Visit, typename LookAhead = NoLookAhead>
+  void ForEachLockedHead(GfnRange gfns, uint64_t epoch, Visit visit,
+                         LookAhead ahead = {}) {
+    Walk<ListLock, kHeadsPerHold>(gfns, epoch, visit, ahead);
+  }
 
   // Calls visit(chunk) for each chunk that was made and is not stale.
   template <typename Visit>
@@ -191,7 +200,30 @@ class SlotRmaps {
   uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
  private:
+  static constexpr uint64_t kHeadsPerHold = 64;
+
+  struct NoListLock {
+    explicit NoListLock(SpinLock&) {}
+  };
+  class ListLock {
+   public:
+    explicit ListLock(SpinLock& lock) ABSL_NO_THREAD_SAFETY_ANALYSIS
+        : lock_(lock) {
+      lock_.Lock();
+    }
+    ~ListLock() ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.Unlock(); }
+    ListLock(const ListLock&) = delete;
+    ListLock& operator=(const ListLock&) = delete;
+
+   private:
+    SpinLock& lock_;
+  };
+
   SlotRmaps(Host& host, GfnRange gfns, uint64_t serial);
+  template <typename Lock, uint64_t kHeads, typename Visit, typename LookAhead>
+  void Walk(GfnRange gfns, uint64_t epoch, Visit visit, LookAhead ahead);
+  template <typename Lock, uint64_t kHeads, typename Visit, typename LookAhead>
+  void WalkChunk(RmapChunk& chunk, GfnRange gfns, Visit visit, LookAhead ahead);
 
   uint64_t ChunkIndex(Gfn gfn) const {
     SMMU_DCHECK(gfns_.Contains(gfn));
@@ -274,32 +306,42 @@ void SlotRmaps::ForEachChunk(uint64_t epoch, Visit visit) {
   }
 }
 
-template <typename Visit, typename LookAhead>
-void SlotRmaps::ForEachHead(GfnRange gfns, uint64_t epoch, Visit visit,
-                            LookAhead ahead) {
+template <typename Lock, uint64_t kHeads, typename Visit, typename LookAhead>
+void SlotRmaps::WalkChunk(RmapChunk& chunk, GfnRange gfns, Visit visit,
+                          LookAhead ahead) {
+  const Gfn end = std::min(gfns.end(), chunk.first_gfn + chunk.gfns);
+  for (Gfn at = std::max(gfns.begin, chunk.first_gfn); at < end; at += kHeads) {
+    const Lock lock(chunk.lock);
+    if (chunk.leaf_sptes == 0) return;
+    VisitHeads(
+        &chunk.Head(at), std::min(kHeads, end - at), ahead,
+        [&](RmapHead& head, uint64_t i) { visit(head, at + i, Level::k4K); });
+  }
+  const Lock lock(chunk.lock);
+  if (!chunk.head_2m.empty()) {
+    visit(chunk.head_2m, chunk.first_gfn, Level::k2M);
+  }
+}
+
+template <typename Lock, uint64_t kHeads, typename Visit, typename LookAhead>
+void SlotRmaps::Walk(GfnRange gfns, uint64_t epoch, Visit visit,
+                     LookAhead ahead) {
   if (!any_leaf_sptes() || gfns.pages == 0) return;
   const uint64_t last = ChunkIndex(gfns.end() - 1);
   for (uint64_t i = ChunkIndex(gfns.begin); i <= last; ++i) {
     RmapChunk* chunk = chunks_[i].load(std::memory_order_acquire);
-    if (chunk == nullptr || chunk->epoch != epoch || chunk->leaf_sptes == 0) {
+    if (chunk == nullptr ||
+        chunk->epoch.load(std::memory_order_acquire) != epoch) {
       continue;
     }
-    const Gfn begin = std::max(gfns.begin, chunk->first_gfn);
-    const Gfn end = std::min(gfns.end(), chunk->first_gfn + chunk->gfns);
-    if (begin < end) {
-      VisitHeads(&chunk->Head(begin), end - begin, ahead,
-                 [&](RmapHead& head, uint64_t at) {
-                   visit(head, begin + at, Level::k4K);
-                 });
-    }
-    if (!chunk->head_2m.empty()) {
-      visit(chunk->head_2m, chunk->first_gfn, Level::k2M);
-    }
+    WalkChunk<Lock, kHeads>(*chunk, gfns, visit, ahead);
   }
   const uint64_t last_gigabyte = GigabyteIndex(gfns.end() - 1);
   for (uint64_t i = GigabyteIndex(gfns.begin); i <= last_gigabyte; ++i) {
     GigabyteRecord& record = gigabytes_[i];
-    if (record.epoch != epoch || record.head_1g.empty()) continue;
+    if (record.epoch.load(std::memory_order_acquire) != epoch) continue;
+    const Lock lock(gigabytes_lock_);
+    if (record.head_1g.empty()) continue;
     visit(record.head_1g,
           Gfn((first_gigabyte_ + i) * PagesPerEntry(Level::k1G)), Level::k1G);
   }

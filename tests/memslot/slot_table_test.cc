@@ -47,6 +47,22 @@ Parts InHvas(const SlotTable& table, HvaRange hvas) {
   return parts;
 }
 
+TEST(SlotTableTest, TheNextHostAddressIsWhereASlotIsOrBegins) {
+  constexpr uint64_t kPage = kPageSize;
+  EXPECT_EQ(Start()->NextHva(Hva(0)), std::nullopt);
+  Table table = Add(Start(), Spec(0, 0, 4, 16 * kPage));
+  table = Add(table, Spec(1, 8, 2, 32 * kPage, kSmm));
+  table = Add(table, Spec(2, 16, 30, 18 * kPage));  // over the gap, to 48
+  EXPECT_EQ(table->NextHva(Hva(0)), Hva(16 * kPage));
+  EXPECT_EQ(table->NextHva(Hva(16 * kPage)), Hva(16 * kPage));
+  EXPECT_EQ(table->NextHva(Hva(31 * kPage + 5)), Hva(31 * kPage + 5));
+  EXPECT_EQ(table->NextHva(Hva(48 * kPage - 1)), Hva(48 * kPage - 1));
+  EXPECT_EQ(table->NextHva(Hva(48 * kPage)), std::nullopt);
+  const Table without = table->Without(*table->FindById(kNormal, SlotId{2}));
+  EXPECT_EQ(without->NextHva(Hva(20 * kPage)), Hva(32 * kPage));
+  EXPECT_EQ(without->NextHva(Hva(34 * kPage)), std::nullopt);
+}
+
 TEST(SlotTableTest, AnEmptyTableHasNothing) {
   const Table table = Start();
   EXPECT_EQ(table->size(), 0u);
