@@ -47,9 +47,11 @@ void SlotTable::Erase(const Memslot& slot) {
 }
 
 std::optional<Hva> SlotTable::NextHva(Hva from) const {
+  // As in ForEachInHvaRange.
+  const uint64_t first = from.value() & ~kPageOffsetMask;
+  const uint64_t last = from.value() | kPageOffsetMask;
   bool here = false;
-  by_hva_.ForEachOverlap(from.value(), from.value() + 1,
-                         [&](const Memslot&) { here = true; });
+  by_hva_.ForEachOverlap(first, last, [&](const Memslot&) { here = true; });
   if (here) return from;
   const SlotIndex::Entry* next = by_hva_.Above(from.value());
   if (next == nullptr) return std::nullopt;

@@ -16,7 +16,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/concurrent/rng.h"
+#include "tests/harness/rng.h"
 #include "tests/harness/small_vm.h"
 
 namespace shadowmmu::testing {

@@ -2,8 +2,8 @@
 //
 // Thread safety: an Rng belongs to its thread.
 
-#ifndef SHADOWMMU_TESTS_CONCURRENT_RNG_H_
-#define SHADOWMMU_TESTS_CONCURRENT_RNG_H_
+#ifndef SHADOWMMU_TESTS_HARNESS_RNG_H_
+#define SHADOWMMU_TESTS_HARNESS_RNG_H_
 
 #include <cstdint>
 #include <cstdlib>
@@ -35,4 +35,4 @@ class Rng {
 
 }  // namespace shadowmmu::testing
 
-#endif  // SHADOWMMU_TESTS_CONCURRENT_RNG_H_
+#endif  // SHADOWMMU_TESTS_HARNESS_RNG_H_
