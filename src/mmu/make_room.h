@@ -55,7 +55,8 @@ inline bool HasRoom(Vm& vm, const ListReserve& reserve, const Needs& needs)
   return vm.arena.free_tables() >= needs.tables &&
          (translations.available() >= needs.translations ||
           translations.at_limit()) &&
-         vm.lists.CanFill(reserve, needs.lists);
+         (reserve.Covers(needs.lists) ||
+          vm.lists.CanFill(reserve, needs.lists));
 }
 
 // Grows and evicts. Precondition: there is no room.
@@ -69,7 +70,7 @@ bool MakeRoomSlow(Vm& vm, VmLock& held, const ListReserve& reserve,
   if (!HasRoom(vm, reserve, needs) && !MakeRoomSlow(vm, held, reserve, needs)) {
     return false;
   }
-  vm.lists.FillReserve(reserve, needs.lists);
+  if (!reserve.Covers(needs.lists)) vm.lists.FillReserve(reserve, needs.lists);
   return true;
 }
 

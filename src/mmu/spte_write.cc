@@ -15,8 +15,6 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline SlotRmaps& RmapsOf(Vm& vm, SlotCache& cache,
   const Memslot* slot = cache.Find(vm.slot_table(), role.space(), gfn);
   SMMU_CHECK(slot != nullptr) << "an spte maps " << gfn << " of "
                               << role.space() << ", where there is no slot";
-  SMMU_CHECK(role.level() == Level::k1G || slot->rmaps->HasChunk(gfn))
-      << "no chunk for " << gfn << " of " << role.space();
   return *slot->rmaps;
 }
 
@@ -27,6 +25,8 @@ void Unmap(Vm& vm, SpteRef ref) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   SlotRmaps& rmaps = RmapsOf(vm, vm.slot_cache, role, gfn);
   const SlotList list =
       rmaps.List(gfn, role.level(), vm.generations.arena_epoch);
+  SMMU_CHECK(list.head != nullptr)
+      << "no chunk for " << gfn << " of " << role.space();
   vm.lists.Remove(*list.head, ref, rmaps.Owner(gfn, role.level()));
   rmaps.CountRemoved(list, 1);
   ++vm.counters.sptes_zapped;
@@ -90,6 +90,8 @@ SetResult SetLeaf(Vm& vm, Writer& writer, VmHold hold, SpteRef ref,
   }
   SlotRmaps& rmaps = RmapsOf(vm, writer.slot_cache, page.role, leaf.gfn);
   const LockedList locked(rmaps, leaf.gfn, level, vm.generations.arena_epoch);
+  SMMU_CHECK(locked.list().head != nullptr)
+      << "no chunk for " << leaf.gfn << " of " << page.role.space();
   const bool tracked = leaf.spte.writable() && level == Level::k4K &&
                        IsTracked(vm, writer.slot_cache, leaf.gfn);
   const Spte spte = tracked ? leaf.if_tracked : leaf.spte;

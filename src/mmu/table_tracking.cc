@@ -59,7 +59,7 @@ void TightenTable(Vm& vm, TableIndex table, FlushObligation& flush) {
   WriteProtectEverywhere(vm, page.gfn, flush);
 }
 
-bool IsTracked(Vm& vm, SlotCache& cache, Gfn gfn) {
+bool IsTrackedSlow(Vm& vm, SlotCache& cache, Gfn gfn) {
   for (unsigned space = 0; space < kAddressSpaces; ++space) {
     if (vm.shadowed_tables[space].load(std::memory_order_seq_cst) == 0) {
       continue;

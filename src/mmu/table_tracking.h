@@ -44,9 +44,17 @@ void LoosenTable(Vm& vm, TableIndex table) ABSL_SHARED_LOCKS_REQUIRED(vm.lock)
 void TightenTable(Vm& vm, TableIndex table, FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
-// Whether `gfn` is tracked. `cache` is the caller's own.
-bool IsTracked(Vm& vm, SlotCache& cache, Gfn gfn)
+bool IsTrackedSlow(Vm& vm, SlotCache& cache, Gfn gfn)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
+
+// Whether `gfn` is tracked. `cache` is the caller's own.
+inline bool IsTracked(Vm& vm, SlotCache& cache, Gfn gfn)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
+  static_assert(kAddressSpaces == 2);
+  const bool any = (vm.shadowed_tables[0].load(std::memory_order_seq_cst) |
+                    vm.shadowed_tables[1].load(std::memory_order_seq_cst)) != 0;
+  return any && IsTrackedSlow(vm, cache, gfn);
+}
 
 // Whether a shadowed guest table lies in what a large entry of `level` maps
 // from `gfn` on, in any address space. Precondition: gfn aligned to level,

@@ -12,7 +12,7 @@
 //   4. structure_lock       which pages there are; links; unsync marks;
 //   tracking
 //   5. ShadowPage::lock     the entries of one page
-//   6. the lock of a list   one rmap, the entries on it (SlotRmaps::LockOf)
+//   6. the lock of a list   one rmap, the entries on it (LockedList)
 //   7. leaf locks           pools_lock; a vCPU's roots; GuestMemory's list of
 //                           blocked ranges
 //

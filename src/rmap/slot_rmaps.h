@@ -66,14 +66,13 @@ class SlotRmaps {
   // Makes the chunk of `gfn`, or its write-track counts, if they are not
   // there. False: no memory.
   [[nodiscard]] bool EnsureChunk(Gfn gfn) {
-    RmapChunk* chunk = chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
+    RmapChunk* chunk = FindChunk(gfn);
     if (chunk == nullptr) return MakeChunk(gfn);
     Prefetch(&chunk->Head(gfn));  // it will be written soon
     return true;
   }
   [[nodiscard]] bool EnsureWriteTrack(Gfn gfn) {
-    const RmapChunk* chunk =
-        chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
+    const RmapChunk* chunk = FindChunk(gfn);
     return (chunk != nullptr &&
             chunk->write_track.load(std::memory_order_acquire) != nullptr) ||
            MakeWriteTrack(gfn);
@@ -81,7 +80,7 @@ class SlotRmaps {
 
   // The chunk of `gfn` as of `epoch`: nullptr if it was never made.
   RmapChunk* Chunk(Gfn gfn, uint64_t epoch) {
-    RmapChunk* chunk = chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
+    RmapChunk* chunk = FindChunk(gfn);
     if (chunk != nullptr &&
         chunk->epoch.load(std::memory_order_relaxed) != epoch) {
       Refresh(*chunk, epoch);
@@ -91,16 +90,13 @@ class SlotRmaps {
   // The same without making it fresh: nullptr if stale. Needs no lock of a
   // list.
   const RmapChunk* PeekChunk(Gfn gfn, uint64_t epoch) const {
-    const RmapChunk* chunk =
-        chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
+    const RmapChunk* chunk = FindChunk(gfn);
     return chunk != nullptr &&
                    chunk->epoch.load(std::memory_order_acquire) == epoch
                ? chunk
                : nullptr;
   }
-  bool HasChunk(Gfn gfn) const {
-    return chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire) != nullptr;
-  }
+  bool HasChunk(Gfn gfn) const { return FindChunk(gfn) != nullptr; }
 
   // The list of the sptes that map `gfn` at `level`. Precondition: gfns()
   // contains gfn.
@@ -109,21 +105,14 @@ class SlotRmaps {
       GigabyteRecord& record = Gigabyte(gfn, epoch);
       return {&record.head_1g, &record.leaf_sptes};
     }
-    RmapChunk* chunk = Chunk(gfn, epoch);
+    RmapChunk* chunk = FindChunk(gfn);
     if (chunk == nullptr) return {};
-    return {level == Level::k4K ? &chunk->Head(gfn) : &chunk->head_2m,
-            &chunk->leaf_sptes};
+    return ListIn(*chunk, gfn, level, epoch);
   }
   // Its head, nullptr where there is no chunk.
   RmapHead* Head(Gfn gfn, Level level, uint64_t epoch) {
     return List(gfn, level, epoch).head;
   }
-  // The lock of that list. Precondition: the chunk was made.
-  SpinLock& LockOf(Gfn gfn, Level level) {
-    if (level == Level::k1G) return gigabytes_lock_;
-    return chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire)->lock;
-  }
-
   // What tells this list from every other one. `gfn` is the first frame that
   // an entry of `level` maps.
   OwnerTag Owner(Gfn gfn, Level level) const {
@@ -200,6 +189,7 @@ class SlotRmaps {
   uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
  private:
+  friend class LockedList;
   static constexpr uint64_t kHeadsPerHold = 64;
 
   struct NoListLock {
@@ -236,6 +226,17 @@ class SlotRmaps {
     return gfn.value() / PagesPerEntry(Level::k1G) - first_gigabyte_;
   }
   uint64_t gigabyte_count() const { return GigabyteIndex(gfns_.end() - 1) + 1; }
+  // The chunk of `gfn`, of whatever epoch; nullptr if it was never made.
+  RmapChunk* FindChunk(Gfn gfn) const {
+    return chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
+  }
+  SlotList ListIn(RmapChunk& chunk, Gfn gfn, Level level, uint64_t epoch) {
+    if (chunk.epoch.load(std::memory_order_relaxed) != epoch) {
+      Refresh(chunk, epoch);
+    }
+    return {level == Level::k4K ? &chunk.Head(gfn) : &chunk.head_2m,
+            &chunk.leaf_sptes};
+  }
   bool MakeChunk(Gfn gfn);
   bool MakeWriteTrack(Gfn gfn);
   // What part of the chunk around `gfn` the slot covers.
@@ -276,14 +277,16 @@ class SlotRmaps {
   std::atomic<uint64_t> bytes_{0};
 };
 
-// Holds the lock of one list.
+// Holds the lock of one list; its head is nullptr if its chunk was never made.
 class LockedList {
  public:
   LockedList(SlotRmaps& rmaps, Gfn gfn, Level level,
              uint64_t epoch) ABSL_NO_THREAD_SAFETY_ANALYSIS
-      : lock_(rmaps.LockOf(gfn, level)) {
+      : chunk_(level == Level::k1G ? nullptr : rmaps.FindChunk(gfn)),
+        lock_(chunk_ == nullptr ? rmaps.gigabytes_lock_ : chunk_->lock) {
     lock_.Lock();
-    list_ = rmaps.List(gfn, level, epoch);
+    list_ = chunk_ == nullptr ? rmaps.List(gfn, level, epoch)
+                              : rmaps.ListIn(*chunk_, gfn, level, epoch);
   }
   ~LockedList() ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.Unlock(); }
   LockedList(const LockedList&) = delete;
@@ -292,6 +295,7 @@ class LockedList {
   const SlotList& list() const { return list_; }
 
  private:
+  RmapChunk* const chunk_;
   SpinLock& lock_;
   SlotList list_;
 };
