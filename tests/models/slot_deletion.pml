@@ -8,7 +8,9 @@
  *   src/memslot/slot_registry.cc   SlotRegistry::Publish, SlotReader
  *   src/base/srcu.cc               Srcu::Enter, Leave, Synchronize
  *   src/mmu/invalidate.cc, zap.cc  Bump, Reclaim; ZapBatch::Zap, Commit
- *   src/mmu/fault.cc               Attempt: Run, Resolve, Stale, MapUnderLock
+ *   src/base/mutex.cc              SharedMutex: Lock, ReaderLock
+ *   src/mmu/fault.cc               Attempt: Run, Resolve, Stale, MapUnderLock,
+ *                                  MapBesideOthers, MapAlone
  *   src/mmu/spte_write.cc          SetLeaf; CountAdded of src/rmap/slot_rmaps.h
  *   src/mmu/roots.cc               LoadRoot, RootUsable, LetGo
  *   src/mmu/notifier.cc            BeginInvalidation, EndInvalidation
@@ -33,20 +35,27 @@
  *     after; and a walk has two pages to zap, with a lock break between them or
  *     not. The guest's tables lie in the slot that stays. vCPU 1 faults on the
  *     dying slot only: its entry of the other is mapped from the start. (With both
- *     on both slots safety held, too, in 3.8 million states.)
+ *     on both slots safety held, too, in 8.3 million states.)
  *  4. Where a section of slot readers lies within another of the same thread, only
  *     the outer one is here: the inner one waits for nothing, and is over before.
  *     LoadRoot's own looks at no more than what a fault's looks at.
- *  5. What one thread does under the MMU lock to what that lock guards is one step;
- *     what others see without it (the sequence, the blocked range, the slot table,
- *     the TLBs) is a step of its own.
+ *  5. The MMU lock: faults that map hold it shared, all others exclusively. A writer
+ *     keeps readers out, and then waits for those inside; who waits for the writer's
+ *     mutex, and who waits for the flag, wait for one bit. shared_lock.pml has the
+ *     lock as it is. What one thread does with it held exclusively to what it guards
+ *     is one step, and so is what it does under the lock of a list with the MMU lock
+ *     shared; what others see without it (the sequence, the blocked range, the slot
+ *     table, the TLBs) is a step of its own. What can make a fault come back alone
+ *     is no part of the model: it may do so at any time, each vCPU, and vCPU 0 only
+ *     where progress is checked.
  *  6. Guest memory's sections are left out: nobody touches guest memory here. The
  *     count of blocked ranges and the range are one bit: there is one notifier, and
  *     its lock's holder changes both in one section.
  *  7. Faults start over without a bound; the code gives up after 8 attempts.
  *  8. One notifier round. What the host maps in its place is told from what it
  *     mapped before; and what TLBs hold is known. Neither decides what anybody does,
- *     so both are left out where progress is checked.
+ *     so both are left out where progress is checked. Nor is the order of a fault's
+ *     looks at the blocked range and the sequence: they are one step there.
  *
  * WHAT IS CHECKED
  *
@@ -64,7 +73,7 @@
  *             ends. (The vCPUs are the same: that it holds for one says it for
  *             both.)
  *
- * MEASURED: safety 1,032,151 states, 4 s; progress 2,482,501 states, 30 s (spin
+ * MEASURED: safety 1,343,947 states, 4 s; progress 2,943,967 states, 31 s (spin
  * 6.5.2, -O2, one core that others use, too; under 500 MB each).
  *
  * BROKEN ON PURPOSE: each macro breaks one step, and the named check then fails.
@@ -95,6 +104,11 @@
  *   NO_SEQUENCE_CHECK         safety    it does not look at the sequence
  *   SEQUENCE_BEFORE_BLOCKED   safety    it looks at the sequence, and then at the blocked range
  *   STALE_CHECK_BEFORE_LOCK   safety    it looks at both before it has the lock
+ *   MAP_WITHOUT_LOCK          safety    it looks and maps without the MMU lock
+ *   MAP_IN_ANOTHER_HOLD       safety    it looks in one shared hold, and maps in the next
+ *   ALONE_WITHOUT_A_LOOK      safety    told to come back alone, it maps without looking again
+ *   NO_LIST_LOCK              safety    two map at the same time, without the lock of the list
+ *   WRITER_DOES_NOT_WAIT      safety    who takes the MMU lock alone does not wait for readers inside
  *   SAMPLE_AFTER_RESOLVE      safety    it samples the sequence when it has resolved
  *   STALE_ROOT_KEPT           progress  a stale fault starts over on its old root
  *   NOTIFIER_SKIPS_INVALID    safety    the notifier walks live slots only
@@ -106,6 +120,11 @@
  * There is none for the mark itself. It is a CHECK in the code, not what keeps
  * faults off: without it nothing here would change, and a fault that came late would
  * not be noticed. The draining, and the look at the slot's state, keep them off.
+ *
+ * Nor is there one for a fault that comes in beside a writer that is inside: whatever
+ * the writers here do in more than one step, such a fault is stale already (its root
+ * is obsolete, its range is blocked), and what a list looks like half-way is not
+ * here. That readers are kept out is what shared_lock.pml checks.
  */
 
 /* The slot table: what became of the slot that is deleted. */
@@ -130,9 +149,11 @@ bit blocked;         /* GuestMemory::blocked_count_, and the range */
 bit sequence;        /* GuestMemory::sequence_ */
 bit reload[2];       /* kReloadRoot of VcpuState::requests */
 
-/* ---- Under the MMU lock ---- */
+/* ---- The MMU lock, and what it guards ---- */
 
-bit mmu_lock;
+bit closed;   /* SharedMutex::closed_, with its writer's mutex */
+byte readers; /* all stripes of SharedMutex::stripes_ */
+
 bit generation; /* mmu_valid_gen */
 bit remove_only;
 
@@ -215,6 +236,21 @@ inline Synchronize() {
   od
 }
 
+/* ---- The MMU lock: SharedMutex. shared_lock.pml has it as it is ---- */
+
+/* Lock: keeps readers out, and then waits for those inside. What is done first with
+   the lock is one step with the wait's end. In an atomic. */
+#define Lock() !closed -> closed = 1
+#ifdef WRITER_DOES_NOT_WAIT
+#define LOCKED true
+#else
+#define LOCKED (readers == 0)
+#endif
+#define Unlock() closed = 0
+
+/* ReaderLock, and what is looked at first with the lock. */
+#define MAY_SHARE (!closed)
+
 /* ---- TLBs ---- */
 
 /* Whatever the CPU of `v` finds in the tables it has cached at once. */
@@ -254,7 +290,7 @@ inline FreePage(page) {
    comes with a new root. */
 inline LoadRoot() {
   atomic {
-    !mmu_lock ->
+    Lock(); LOCKED ->
     if
     :: USABLE
     :: else ->
@@ -267,25 +303,62 @@ inline LoadRoot() {
        :: else
        fi;
        p = 0
-    fi
+    fi;
+    Unlock()
   }
 }
 
-/* SetLeaf: the page is the vCPU's own, so there is nothing at that place, or the
-   same. */
+/* Stale, with the MMU lock in either way; the look at the root comes with the lock. */
+inline LookWhetherStale() {
+#if defined(NO_STALE_CHECK)
+  skip
+#elif defined(CHECK_PROGRESS)
+  stale = stale || blocked || sequence != sampled
+#elif defined(SEQUENCE_BEFORE_BLOCKED)
+  stale = stale || sequence != sampled;
+  stale = stale || blocked
+#else
+#ifndef NO_BLOCKED_CHECK
+  stale = stale || blocked;
+#endif
+#ifndef NO_SEQUENCE_CHECK
+  stale = stale || sequence != sampled
+#endif
+#endif
+}
+
+#if defined(NO_STALE_CHECK) || defined(NO_ROOT_CHECK)
+#define STALE_ROOT false
+#else
+#define STALE_ROOT (!USABLE)
+#endif
+
+/* A fault may find out at any time that it has to be alone. */
+#ifdef CHECK_PROGRESS
+#define MAY_NEED_EXCLUSIVE (me == 0)
+#else
+#define MAY_NEED_EXCLUSIVE true
+#endif
+
+/* SetLeaf, under the lock of the list: the page is the vCPU's own, so there is
+   nothing at that place, or the same. */
 inline Map() {
   assert(current != WITHOUT || gfn == OTHER); /* ListOf: a slot for the gfn */
   assert(gfn == OTHER || (!remove_only && !slot_freed)); /* CountAdded */
   assert(!gone && pfn == host_page); /* what a CPU finds, from now on */
   assert(page_state[root[me]] != FREED);
   assert(!(spte[gfn] & BIT(root[me])));
+#ifdef NO_LIST_LOCK
+  rmap[gfn] = before | BIT(root[me]);
+#else
   rmap[gfn] = rmap[gfn] | BIT(root[me]);
+#endif
   spte[gfn] = spte[gfn] | BIT(root[me]);
   Fill(me)
 }
 
 proctype Vcpu(byte me) {
-  bit gfn, ticket, sampled, pfn, stale;
+  bit gfn, ticket, sampled, pfn, stale, alone;
   byte p, before;
 
 guest:
@@ -339,37 +412,59 @@ attempt:
   pfn = host_page; /* Host::Resolve */
 #endif
 
-  /* MapUnderLock */
+  /* MapUnderLock: MapBesideOthers */
 #ifdef STALE_CHECK_BEFORE_LOCK
-  stale = blocked;
-  stale = stale || sequence != sampled;
-  atomic { !mmu_lock -> mmu_lock = 1; stale = stale || !USABLE };
+  LookWhetherStale();
+#endif
+#ifdef MAP_WITHOUT_LOCK
+  stale = STALE_ROOT;
+  LookWhetherStale();
 #else
-#if defined(NO_STALE_CHECK) || defined(NO_ROOT_CHECK)
-  atomic { !mmu_lock -> mmu_lock = 1 };
+  atomic { MAY_SHARE -> readers++; stale = stale || STALE_ROOT };
+#ifndef STALE_CHECK_BEFORE_LOCK
+  LookWhetherStale();
+#endif
+#endif
+#ifdef MAP_IN_ANOTHER_HOLD
+  readers--;
+  atomic { MAY_SHARE -> readers++ };
+#endif
+#ifdef NO_LIST_LOCK
+  before = rmap[gfn];
+#endif
+  atomic {
+    if
+    :: stale
+    :: !stale -> Map()
+    :: !stale && MAY_NEED_EXCLUSIVE -> alone = 1 /* kNeedsExclusive */
+    fi;
+#ifdef NO_LIST_LOCK
+    before = 0;
+#endif
+#ifndef MAP_WITHOUT_LOCK
+    readers--;
+#endif
+    if
+    :: alone -> alone = 0
+    :: else -> goto leave
+    fi
+  };
+  /* MapAlone */
+#if defined(ALONE_WITHOUT_A_LOOK) || defined(STALE_CHECK_BEFORE_LOCK)
+  atomic { Lock(); LOCKED };
 #else
-  atomic { !mmu_lock -> mmu_lock = 1; stale = !USABLE };
+  atomic { Lock(); LOCKED -> stale = STALE_ROOT };
+  LookWhetherStale();
 #endif
-#ifndef NO_STALE_CHECK
-#ifdef SEQUENCE_BEFORE_BLOCKED
-  stale = stale || sequence != sampled;
-  stale = stale || blocked;
-#else
-#ifndef NO_BLOCKED_CHECK
-  stale = stale || blocked;
-#endif
-#ifndef NO_SEQUENCE_CHECK
-  stale = stale || sequence != sampled;
-#endif
-#endif
-#endif
+#ifdef NO_LIST_LOCK
+  before = rmap[gfn];
 #endif
   atomic {
     if
     :: stale
     :: else -> Map()
     fi;
-    mmu_lock = 0
+    Unlock()
   };
 
 leave:
@@ -411,7 +506,7 @@ inline Unmap() {
 #ifndef NOTIFIER_NO_SECTION
   Enter();
 #endif
-  atomic { !mmu_lock -> mmu_lock = 1; holds[NOTIFIER] = current };
+  atomic { Lock(); LOCKED -> holds[NOTIFIER] = current };
   /* ForEachInHvaRange */
   atomic {
     DropRmap(OTHER);
@@ -427,9 +522,9 @@ inline Unmap() {
     fi
   };
 #ifndef NOTIFIER_NO_FLUSH
-  atomic { FlushTlb(0); FlushTlb(1); mmu_lock = 0 }; /* Pay */
+  atomic { FlushTlb(0); FlushTlb(1); Unlock() }; /* Pay */
 #else
-  mmu_lock = 0;
+  Unlock();
 #endif
 #ifdef NOTIFIER_NO_SECTION
   holds[NOTIFIER] = NO_TABLE
@@ -516,11 +611,12 @@ inline RequestReload() {
 
 inline Bump() {
   atomic {
-    !mmu_lock ->
+    Lock(); LOCKED ->
 #ifndef NO_BUMP
     generation = 1;
 #endif
-    RequestReload()
+    RequestReload();
+    Unlock()
   }
 }
 
@@ -531,8 +627,7 @@ inline Bump() {
 inline Reclaim() {
   do
   :: atomic {
-       !mmu_lock ->
-       mmu_lock = 1;
+       Lock(); LOCKED ->
        /* ReclaimBatch: one page or both, as others wait or not */
        if
        :: OBSOLETE(0) -> Zap(0)
@@ -550,7 +645,7 @@ inline Reclaim() {
 #endif
        FreeZapped(0);
        FreeZapped(1);
-       mmu_lock = 0;
+       Unlock();
 #ifndef WALK_STOPS_AT_BREAK
        if
        :: OBSOLETE(0) || OBSOLETE(1)
@@ -584,7 +679,7 @@ init {
   };
 
 #ifdef REMOVE_ONLY_BEFORE_DRAIN
-  atomic { !mmu_lock -> remove_only = 1 };
+  atomic { Lock(); LOCKED -> remove_only = 1; Unlock() };
 #endif
 #ifdef BUMP_BEFORE_DRAIN
   Bump();
@@ -592,7 +687,7 @@ init {
   /* Retire: Publish */
   current = INVALID;
 #ifdef DRAIN_UNDER_LOCK
-  atomic { !mmu_lock -> mmu_lock = 1 };
+  atomic { Lock(); LOCKED };
 #endif
 #ifndef NO_DRAIN
   Synchronize();
@@ -600,12 +695,12 @@ init {
   FreeTable(LIVE);
   /* SetRemoveOnly, in a hold of the lock of its own */
 #ifdef DRAIN_UNDER_LOCK
-  atomic { remove_only = 1; mmu_lock = 0 };
+  atomic { remove_only = 1; Unlock() };
 #else
-  atomic { !mmu_lock -> remove_only = 1 };
+  atomic { Lock(); LOCKED -> remove_only = 1; Unlock() };
 #endif
 #ifdef RELEASE_RMAPS
-  atomic { !mmu_lock -> rmap[DYING] = 0 };
+  atomic { Lock(); LOCKED -> rmap[DYING] = 0; Unlock() };
 #endif
   /* Invalidate(kObsoleteWalk) */
 #ifndef BUMP_BEFORE_DRAIN
@@ -613,7 +708,7 @@ init {
 #endif
   Reclaim();
   /* leaf_sptes() == 0, a CHECK */
-  atomic { !mmu_lock -> assert(rmap[DYING] == 0) };
+  atomic { Lock(); LOCKED -> assert(rmap[DYING] == 0); Unlock() };
   /* Publish */
   current = WITHOUT;
 #ifndef NO_LAST_DRAIN
