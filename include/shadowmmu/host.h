@@ -8,10 +8,10 @@
 //  1. Calls come from any thread that calls into the library. Everything here
 //     may be called by several threads at once.
 //  2. No call is made while the library holds a spinning lock. The calls marked
-//     "under the MMU lock" may be made while it holds the VM's MMU lock, alone or
-//     with other vCPUs that fault: they must not call back into the library, must
-//     not wait for a thread that may be doing so, and should be short, because
-//     others may be waiting. The rest are made with no lock held.
+//     "under the MMU lock" may be made while it holds the VM's MMU lock, alone
+//     or with other vCPUs that fault: they must not call back into the library,
+//     must not wait for a thread that may be doing so, and should be short,
+//     because others may be waiting. The rest are made with no lock held.
 //  3. The Host outlives the Mmu.
 //  4. Guest memory that a slot names stays readable and writable through the
 //     Try calls until Mmu::InvalidateBegin has returned for it (a host that

@@ -97,8 +97,8 @@ struct MmuConfig {
   // (Host::TryResolve). A power of two from 2 to kMaxPrefetch; 0: off.
   uint32_t prefetch = 8;
   AbsentTables absent_tables = AbsentTables::kMemoryFault;
-  // Whether Stats tells how long the MMU lock was held exclusively. Two looks at
-  // the clock for each hold.
+  // Whether Stats tells how long the MMU lock was held exclusively. Two looks
+  // at the clock for each hold.
   bool time_lock_holds = false;
 };
 

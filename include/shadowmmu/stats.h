@@ -50,9 +50,10 @@ struct Stats {
   uint64_t guest_writes = 0;     // GuestWrite and GuestCompareExchange stores
   uint64_t guest_table_writes = 0;  // of these, into a shadowed guest table
 
-  // With MmuConfig::time_lock_holds: how often the MMU lock was held exclusively
-  // for 2^i ns or longer, and less than 2^(i+1); the first also less, the last
-  // also longer. (Faults that only add share it with each other.)
+  // With MmuConfig::time_lock_holds: how often the MMU lock was held
+  // exclusively for 2^i ns or longer, and less than 2^(i+1); the first also
+  // less, the last also longer. (Faults that only add share it with each
+  // other.)
   std::array<uint64_t, 32> lock_holds = {};
   uint64_t longest_lock_hold_ns = 0;
 };
