@@ -58,6 +58,7 @@ SharedMutex::SharedMutex(LockRank rank, unsigned stripes)
 bool SharedMutex::TryLock() {
   order_.WillTry();
   std::uint32_t turn = serving_.load(std::memory_order_acquire);
+  if (!MayGo(turn)) return false;
   if (!next_.compare_exchange_strong(turn, turn + 1,
                                      std::memory_order_relaxed)) {
     return false;
