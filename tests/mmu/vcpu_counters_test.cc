@@ -12,6 +12,12 @@ class VcpuCounters : public UnsyncVm {
  protected:
   VcpuCounters() : UnsyncVm(SmallVm::Options{.prefetch = 8}) {}
 
+  void SetUp() override {
+    Map(kGva, kData, kUsed);
+    Map(kGva + kPageSize, kData + 1, kUsed);
+    Map(kDevice, Gfn(kPages), kUsed);
+  }
+
   // Counts something of everything, but for retries.
   void UseEverything(GuestVcpu& cpu) {
     ExpectAt(cpu, kGva, kData);
@@ -32,9 +38,6 @@ class VcpuCounters : public UnsyncVm {
 };
 
 TEST_F(VcpuCounters, AreThereAndStayWhenTheVcpuGoes) {
-  Map(kGva, kData, kUsed);
-  Map(kGva + kPageSize, kData + 1, kUsed);
-  Map(kDevice, Gfn(kPages), kUsed);
   UseEverything(*cpu_);
   const Stats there = vm_.mmu().GetStats();
   EXPECT_GT(there.root_switches, 0u);
@@ -63,7 +66,6 @@ TEST_F(VcpuCounters, AreThereAndStayWhenTheVcpuGoes) {
 
 // What it had reserved goes back to the pools.
 TEST_F(VcpuCounters, AVcpuThatGoesKeepsNothingOfThePools) {
-  Map(kGva, kData, kUsed);
   UseEverything(*cpu_);
   vm_.DropVcpus();
   EXPECT_EQ(vm_.Violations(), "");
