@@ -47,6 +47,18 @@ void Await(Condition condition) {
   while (!condition()) std::this_thread::yield();
 }
 
+// Waits until another thread has `lock`, and for a while in which it comes as
+// far as it can.
+template <typename Lock>
+void AwaitTaken(Lock& lock) {
+  Await([&] {
+    if (!lock.TryLock()) return true;
+    lock.Unlock();
+    return false;
+  });
+  for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+}
+
 // A fault that is under way while the structure lock is the test's.
 class StructureHeld {
  public:
@@ -99,6 +111,22 @@ class SharedFaults : public UnsyncVm {
   }
   uint64_t epoch() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     return inside().generations.arena_epoch;
+  }
+  // A fault that uses the chunk of `gfn` first, and has `lock` by then, leaves
+  // it as it is while the lock of its lists is the test's.
+  template <typename Lock>
+  void ExpectStaysStale(GuestVcpu& cpu, Gva gva, Gfn gfn, Lock& lock) {
+    ASSERT_EQ(Rmaps().PeekChunk(gfn, epoch()), nullptr);
+    SpinLock& list = Rmaps().LockOf(gfn, Level::k4K);
+    FaultOutcome outcome;
+    SpinLockHolder held(&list);
+    Beside fault([&] { outcome = cpu.mmu().HandleFault(gva, Read()); });
+    AwaitTaken(lock);
+    EXPECT_EQ(Rmaps().PeekChunk(gfn, epoch()), nullptr);
+    list.Unlock();
+    fault.Join();
+    list.Lock();
+    EXPECT_TRUE(outcome.resume()) << outcome;
   }
   ShadowPage& PageOfTable(Gfn gfn) ABSL_NO_THREAD_SAFETY_ANALYSIS {
     TableIndex found = TableIndex::kNil;
@@ -217,14 +245,8 @@ TEST_F(SharedFaults, WhetherATableIsTrackedIsAskedUnderTheLockOfItsList) {
   {
     SpinLockHolder held(&list);
     Beside fault([&] { mapped = maps.mmu().HandleFault(alias, Write()); });
-    // It has the lock of its page, and waits for that of the list, soon at
-    // least: a fault that asked too early would be there by the end of this.
-    Await([&] {
-      if (!page.TryLock()) return true;
-      page.Unlock();
-      return false;
-    });
-    for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+    // It has the lock of its page, and waits for that of the list.
+    AwaitTaken(page);
     ++count;
     list.Unlock();
     fault.Join();
@@ -233,6 +255,31 @@ TEST_F(SharedFaults, WhetherATableIsTrackedIsAskedUnderTheLockOfItsList) {
   ASSERT_EQ(mapped.kind, FaultOutcome::Kind::kEmulate) << mapped;
   EXPECT_EQ(mapped.emulate_reason, EmulateReason::kWriteTracked);
   --count;
+}
+
+// A chunk is made fresh on first use, under the lock of its lists: who adds to
+// one of them waits for that lock before.
+TEST_F(SharedFaults, AChunkIsMadeFreshForAListUnderItsLock) {
+  constexpr Gfn kFresh{2048};
+  const Gva alias = kOther + kPageSize;
+  Map(alias, kFresh, kUsed);
+  GuestVcpu& maps = AddReadyVcpu();
+  SpinLock& page = PageOfTable(TableOf(kOther)).lock;
+  ASSERT_TRUE(Rmaps().EnsureChunk(kFresh));
+  ExpectStaysStale(maps, alias, kFresh, page);
+  ExpectAt(maps, alias, kFresh);
+}
+
+// And who begins to track a table in it.
+TEST_F(SharedFaults, AChunkIsMadeFreshForATableUnderItsLock) {
+  constexpr Gfn kFresh{2048};
+  constexpr Gva kBelow{0x80'0000};
+  ASSERT_TRUE(tables_->SetTable(kBelow, Level::k2M, kFresh).ok());
+  Map(kBelow, kData, kUsed);
+  GuestVcpu& shadows = AddReadyVcpu();
+  ASSERT_TRUE(Rmaps().EnsureWriteTrack(kFresh));
+  ExpectStaysStale(shadows, kBelow, kFresh, inside().structure_lock);
+  ExpectAt(shadows, kBelow, kData);
 }
 
 class SharedFaultHolds : public SharedFaults {
