@@ -112,7 +112,11 @@ class SlotRmaps {
   // Its head, nullptr where there is no chunk.
   RmapHead* Head(Gfn gfn, Level level, uint64_t epoch) {
     return List(gfn, level, epoch).head;
+  }  // The lock of that list; see LockedList. Precondition: the chunk was made.
+  SpinLock& LockOf(Gfn gfn, Level level) {
+    return level == Level::k1G ? gigabytes_lock_ : FindChunk(gfn)->lock;
   }
+
   // What tells this list from every other one. `gfn` is the first frame that
   // an entry of `level` maps.
   OwnerTag Owner(Gfn gfn, Level level) const {
