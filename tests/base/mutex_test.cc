@@ -287,6 +287,12 @@ TEST(SharedMutexTest, WriterKeepsReadersOut) {
   EXPECT_FALSE(read);
 }
 
+TEST(SharedMutexTest, IsOpenToReadersAgainAfterAWriter) {
+  SharedMutex mutex(LockRank::kVm);
+  { WriterMutexLock hold(&mutex); }
+  EXPECT_TRUE(CanReaderLock(&mutex));
+}
+
 TEST(SharedMutexTest, ContendedWhileAWriterWaitsForReaders) {
   SharedMutex mutex(LockRank::kVm);
   std::thread writer;

@@ -56,7 +56,7 @@ void AwaitTaken(Lock& lock) {
     lock.Unlock();
     return false;
   });
-  for (int i = 0; i < 1000; ++i) std::this_thread::yield();
+  for (int i = 0; i < 20; ++i) std::this_thread::yield();
 }
 
 // A fault that is under way while the structure lock is the test's.
