@@ -135,8 +135,10 @@ bool TryUnsync(Vm& vm, Writer& writer, Gfn gfn) {
     vm.lock.AssertReaderHeld();
     vm.structure_lock.AssertHeld();
     if (vm.arena.Page(table).unsync) return;
-    LoosenTable(vm, table);
+    // In this order: who finds the count lowered maps the table writable beside
+    // us, and its guest's next flush must find the marks.
     SetUnsync(vm, table);
+    LoosenTable(vm, table);
     writer.unsyncs.Increment();
   });
   return true;

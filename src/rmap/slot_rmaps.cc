@@ -213,7 +213,7 @@ void SlotRmaps::Loosen(Gfn gfn, uint64_t epoch) {
   const RmapChunk* chunk = PeekChunk(gfn, epoch);
   SMMU_CHECK(chunk != nullptr && Tracked(gfn, epoch) != 0)
       << gfn << " is not tracked";
-  chunk->Count(gfn).fetch_sub(1, std::memory_order_relaxed);
+  chunk->Count(gfn).fetch_sub(1, std::memory_order_seq_cst);
 }
 
 void SlotRmaps::Tighten(Gfn gfn, uint64_t epoch) {

@@ -88,7 +88,7 @@
  * lock of the list, and more locks are taken before the slot table is looked at. The
  * VM's count is raised under no lock.
  *
- * COUNT_BEFORE_MARK is what sync.cc did when this was written. A second vCPU that
+ * COUNT_BEFORE_MARK is what sync.cc did until this model found it: a second vCPU that
  * looks at the counts between the two steps maps X writable, and its guest writes it;
  * a third that flushes then finds no mark at its root, and syncs nothing.
  */
