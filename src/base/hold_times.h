@@ -1,7 +1,7 @@
-// HoldTimes: how long a lock was held, each time, as a histogram.
+// HoldTimes: how long a lock was held exclusively, each time, as a histogram.
 //
 //   HoldTimes times;
-//   Mutex lock(LockRank::kVm);
+//   SharedMutex lock(LockRank::kVm);
 //   lock.Measure(&times);       // before any other thread has the lock
 //
 // It costs two looks at the clock for each hold, so nobody measures unless

@@ -41,7 +41,6 @@ bool Mutex::TryLock() {
   order_.WillTry();
   if (!mutex_.try_lock()) return false;
   order_.Acquired(LockMode::kExclusive);
-  if (times_ != nullptr) times_->Begin();
   return true;
 }
 

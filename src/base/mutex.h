@@ -76,13 +76,11 @@ class ABSL_LOCKABLE Mutex {
     order_.WillWait();
     if (ABSL_PREDICT_FALSE(!mutex_.try_lock())) LockSlow();
     order_.Acquired(LockMode::kExclusive);
-    if (ABSL_PREDICT_FALSE(times_ != nullptr)) times_->Begin();
   }
 
   bool TryLock() ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true);
 
   void Unlock() ABSL_UNLOCK_FUNCTION() {
-    if (ABSL_PREDICT_FALSE(times_ != nullptr)) times_->End();
     order_.Released();
     mutex_.unlock();
   }
@@ -94,16 +92,11 @@ class ABSL_LOCKABLE Mutex {
   // Whether another thread waits for this lock now. Usable without holding it.
   bool Contended() const { return waiters_.any(); }
 
-  // From now on `times`, which outlives this, learns of each hold. Before any
-  // other thread has the lock.
-  void Measure(HoldTimes* times) { times_ = times; }
-
  private:
   void LockSlow();
 
   std::mutex mutex_;
   WaiterCount waiters_;
-  HoldTimes* times_ = nullptr;
   [[no_unique_address]] LockOrder order_;
 };
 
@@ -188,7 +181,8 @@ class ABSL_LOCKABLE SharedMutex {
   // Whether another thread, reader or writer, waits for this lock now.
   bool Contended() const { return waiters_.any(); }
 
-  // As Mutex::Measure, of the holds of writers.
+  // From now on `times`, which outlives this, learns of each hold of a writer.
+  // Before any other thread has the lock.
   void Measure(HoldTimes* times) { times_ = times; }
 
  private:

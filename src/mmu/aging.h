@@ -6,8 +6,7 @@
 //     and costs no flush.
 //  2. An spte that is zapped takes its accessed bit with it.
 //  3. Faults go on beside it: it holds the MMU lock shared, and the lock of
-//  some
-//     dozens of lists at a time.
+//     some dozens of lists at a time.
 //
 // Locking: takes the MMU lock, shared, for a part of the range at a time.
 

@@ -8,9 +8,8 @@
 //     mark by themselves.
 //  2. What maps a slot that logs is small: one bit, one page. Starting drops
 //     its large sptes, and none is made (MaxMapLevel).
-//  3. A get returns with the pages that it reports write-protected, and
-//  flushed:
-//     whoever copies them then has every store that was not recorded anew.
+//  3. A get returns with the pages that it reports write-protected and
+//     flushed: whoever copies them has every store that is not recorded anew.
 //  4. Both walk in steps of kPagesBetweenBreaks, and let others in between them
 //     with nothing half-done: what was taken is protected and flushed.
 //

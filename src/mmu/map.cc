@@ -128,8 +128,10 @@ MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {
   if (!write && !target_.slot.MayBeWritable(walk_.gfn)) {
     rights = rights.WithoutWrite();
   }
-  // No table lies below a large page.
-  const bool tracked = rights.write() && level == Level::k4K &&
+  // No table lies below a large page. SetLeaf has the last word: this look is
+  // for a table to be made unsync, and for a log not to be told too much.
+  const bool matters = write || target_.slot.logs_dirty();
+  const bool tracked = rights.write() && level == Level::k4K && matters &&
                        IsTracked(vm_, vcpu_.writer.slot_cache, gfn) &&
                        !(write && MakeUnsync(gfn));
   const Rights if_tracked = GuestRights().WithoutWrite();

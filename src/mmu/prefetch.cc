@@ -39,7 +39,8 @@ std::optional<HostPage> HostPageAt(Vm& vm, Hva hva)
   return host;
 }
 
-// Rule 2.
+// Rule 2. (Whether the gfn is tracked, SetLeaf has the last word: this look
+// keeps the Host from being told of stores that cannot come.)
 Rights RightsFor(Vm& vm, Writer& writer, PageRole role,
                  const Neighbour& neighbour)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {

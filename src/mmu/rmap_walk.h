@@ -2,7 +2,7 @@
 // the cache for them ahead. A part of spte_sweep, in a header so that
 // benchmarks can try other distances (bench/micro, Sweep).
 //
-// Locking: the MMU lock.
+// Locking: the MMU lock, shared or not.
 
 #ifndef SHADOWMMU_MMU_RMAP_WALK_H_
 #define SHADOWMMU_MMU_RMAP_WALK_H_
@@ -44,24 +44,9 @@ class LookAhead {
 };
 
 // Calls visit(std::atomic<uint64_t>&) for the entry of each spte that maps any
-// of `gfns`; the second beside others who map.
+// of `gfns`, under the locks of the lists: others may be adding to them.
 template <typename Ahead, typename Visit>
 void ForEachEntry(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, Visit visit)
-    ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  const EntryView entries = vm.arena.entries();
-  const Ahead ahead(vm);
-  rmaps.ForEachHead(
-      gfns, vm.generations.arena_epoch,
-      [&](RmapHead head, Gfn, Level) {
-        vm.lock.AssertHeld();
-        vm.lists.ForEach(
-            head, [&](SpteRef ref) { visit(entries[ref]); }, ahead);
-      },
-      ahead);
-}
-
-template <typename Ahead, typename Visit>
-void ForEachLockedEntry(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, Visit visit)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   const EntryView entries = vm.arena.entries();
   const Ahead ahead(vm);

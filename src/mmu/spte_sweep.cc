@@ -207,21 +207,19 @@ void WriteProtectGfn(Vm& vm, SlotRmaps& rmaps, Gfn gfn,
 
 bool ClearAccessedRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns) {
   bool young = false;
-  ForEachLockedEntry<LookAhead<>>(
-      vm, rmaps, gfns, [&](std::atomic<uint64_t>& entry) {
-        if (!Spte(entry.load(std::memory_order_relaxed)).accessed()) return;
-        entry.fetch_and(~pte::kAccessed, std::memory_order_relaxed);
-        young = true;
-      });
+  ForEachEntry<LookAhead<>>(vm, rmaps, gfns, [&](std::atomic<uint64_t>& entry) {
+    if (!Spte(entry.load(std::memory_order_relaxed)).accessed()) return;
+    entry.fetch_and(~pte::kAccessed, std::memory_order_relaxed);
+    young = true;
+  });
   return young;
 }
 
 bool TestAccessedRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns) {
   bool young = false;
-  ForEachLockedEntry<LookAhead<>>(
-      vm, rmaps, gfns, [&](std::atomic<uint64_t>& entry) {
-        young |= Spte(entry.load(std::memory_order_relaxed)).accessed();
-      });
+  ForEachEntry<LookAhead<>>(vm, rmaps, gfns, [&](std::atomic<uint64_t>& entry) {
+    young |= Spte(entry.load(std::memory_order_relaxed)).accessed();
+  });
   return young;
 }
 

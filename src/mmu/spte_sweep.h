@@ -58,8 +58,9 @@ void WriteProtectRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
                        FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
-// The same for one gfn, under the locks of its lists: beside others who add to
-// them.
+// The same for one gfn, beside others who add to its lists. It takes the lock
+// of each, whether there seems to be anything on it or not: somebody may be
+// about to add (rule 3 of table_tracking.h).
 void WriteProtectGfn(Vm& vm, SlotRmaps& rmaps, Gfn gfn, FlushObligation& flush)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 

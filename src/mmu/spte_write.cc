@@ -79,6 +79,7 @@ SetResult SetLeaf(Vm& vm, Writer& writer, VmHold hold, SpteRef ref,
   const Level level = page.role.level();
   std::atomic<uint64_t>& entry = vm.arena.Entry(ref);
   SMMU_CHECK_EQ(vm.format.ReservedBitsSet(leaf.spte, page.role), 0u);
+  if (level != Level::k4K) vm.structure_lock.AssertHeld();
   SpinLockHolder page_held(&page.lock);
   const Spte old = vm.arena.Load(ref);
   const bool same =

@@ -86,7 +86,7 @@ bool SlotRmaps::MakeChunk(Gfn gfn) {
   auto* chunk = new (memory) RmapChunk{.first_gfn = range.begin, .gfns = gfns};
   RmapChunk* expected = nullptr;
   if (!entry.compare_exchange_strong(expected, chunk,
-                                     std::memory_order_acq_rel)) {
+                                     std::memory_order_seq_cst)) {
     host_.Free(chunk, bytes);  // another thread was first
     return true;
   }

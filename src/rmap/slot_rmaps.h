@@ -151,7 +151,7 @@ class SlotRmaps {
   template <typename Visit, typename LookAhead = NoLookAhead>
   void ForEachLockedHead(GfnRange gfns, uint64_t epoch, Visit visit,
                          LookAhead ahead = {}) {
-    Walk<ListLock, kHeadsPerHold>(gfns, epoch, visit, ahead);
+    Walk<SpinLockHolder, kHeadsPerHold>(gfns, epoch, visit, ahead);
   }
 
   // Calls visit(chunk) for each chunk that was made and is not stale.
@@ -196,21 +196,9 @@ class SlotRmaps {
   friend class LockedList;
   static constexpr uint64_t kHeadsPerHold = 64;
 
+  // In the place of SpinLockHolder.
   struct NoListLock {
-    explicit NoListLock(SpinLock&) {}
-  };
-  class ListLock {
-   public:
-    explicit ListLock(SpinLock& lock) ABSL_NO_THREAD_SAFETY_ANALYSIS
-        : lock_(lock) {
-      lock_.Lock();
-    }
-    ~ListLock() ABSL_NO_THREAD_SAFETY_ANALYSIS { lock_.Unlock(); }
-    ListLock(const ListLock&) = delete;
-    ListLock& operator=(const ListLock&) = delete;
-
-   private:
-    SpinLock& lock_;
+    explicit NoListLock(SpinLock*) {}
   };
 
   SlotRmaps(Host& host, GfnRange gfns, uint64_t serial);
@@ -231,8 +219,10 @@ class SlotRmaps {
   }
   uint64_t gigabyte_count() const { return GigabyteIndex(gfns_.end() - 1) + 1; }
   // The chunk of `gfn`, of whatever epoch; nullptr if it was never made.
+  // seq_cst, here and where it is made, for rule 3 of mmu/table_tracking.h: who
+  // tracks a gfn, and sees no chunk, is seen by who maps it there.
   RmapChunk* FindChunk(Gfn gfn) const {
-    return chunks_[ChunkIndex(gfn)].load(std::memory_order_acquire);
+    return chunks_[ChunkIndex(gfn)].load(std::memory_order_seq_cst);
   }
   SlotList ListIn(RmapChunk& chunk, Gfn gfn, Level level, uint64_t epoch) {
     if (chunk.epoch.load(std::memory_order_relaxed) != epoch) {
@@ -319,13 +309,13 @@ void SlotRmaps::WalkChunk(RmapChunk& chunk, GfnRange gfns, Visit visit,
                           LookAhead ahead) {
   const Gfn end = std::min(gfns.end(), chunk.first_gfn + chunk.gfns);
   for (Gfn at = std::max(gfns.begin, chunk.first_gfn); at < end; at += kHeads) {
-    const Lock lock(chunk.lock);
+    const Lock lock(&chunk.lock);
     if (chunk.leaf_sptes == 0) return;
     VisitHeads(
         &chunk.Head(at), std::min(kHeads, end - at), ahead,
         [&](RmapHead& head, uint64_t i) { visit(head, at + i, Level::k4K); });
   }
-  const Lock lock(chunk.lock);
+  const Lock lock(&chunk.lock);
   if (!chunk.head_2m.empty()) {
     visit(chunk.head_2m, chunk.first_gfn, Level::k2M);
   }
@@ -348,7 +338,7 @@ void SlotRmaps::Walk(GfnRange gfns, uint64_t epoch, Visit visit,
   for (uint64_t i = GigabyteIndex(gfns.begin); i <= last_gigabyte; ++i) {
     GigabyteRecord& record = gigabytes_[i];
     if (record.epoch.load(std::memory_order_acquire) != epoch) continue;
-    const Lock lock(gigabytes_lock_);
+    const Lock lock(&gigabytes_lock_);
     if (record.head_1g.empty()) continue;
     visit(record.head_1g,
           Gfn((first_gigabyte_ + i) * PagesPerEntry(Level::k1G)), Level::k1G);

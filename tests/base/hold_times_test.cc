@@ -42,17 +42,18 @@ TEST(HoldTimesTest, TheEndsTakeWhatIsBeyondThem) {
   EXPECT_EQ(times.longest_ns(), uint64_t{3'600'000'000'000});
 }
 
-TEST(HoldTimesTest, AMutexTellsOfEachHold) {
+TEST(HoldTimesTest, ASharedMutexTellsOfEachHoldOfAWriter) {
   HoldTimes times;
-  Mutex mutex(LockRank::kVm);
-  { MutexLock held(&mutex); }
+  SharedMutex mutex(LockRank::kVm);
+  { WriterMutexLock held(&mutex); }
   EXPECT_EQ(Holds(times), 0u);
   mutex.Measure(&times);
-  { MutexLock held(&mutex); }
+  { WriterMutexLock held(&mutex); }
   if (mutex.TryLock()) {
     EXPECT_EQ(Holds(times), 1u) << "it is not over";
     mutex.Unlock();
   }
+  { ReaderMutexLock held(&mutex); }
   EXPECT_EQ(Holds(times), 2u);
   EXPECT_GE(times.longest_ns(), 1u);
 }
