@@ -112,7 +112,8 @@ class SlotRmaps {
   // Its head, nullptr where there is no chunk.
   RmapHead* Head(Gfn gfn, Level level, uint64_t epoch) {
     return List(gfn, level, epoch).head;
-  }  // The lock of that list; see LockedList. Precondition: the chunk was made.
+  }
+  // The lock of that list; see LockedList. Precondition: the chunk was made.
   SpinLock& LockOf(Gfn gfn, Level level) {
     return level == Level::k1G ? gigabytes_lock_ : FindChunk(gfn)->lock;
   }
@@ -259,8 +260,7 @@ class SlotRmaps {
   const uint64_t first_gigabyte_;
   std::atomic<RmapChunk*>* chunks_ = nullptr;
   GigabyteRecord* gigabytes_ = nullptr;
-
-  mutable SpinLock gigabytes_lock_{LockRank::kChunk};
+  SpinLock gigabytes_lock_{LockRank::kChunk};
 
   bool remove_only_ = false;
   // Chunks, and GiB, on whose lists there are sptes: a count of all sptes would
