@@ -116,7 +116,7 @@ std::string WriteProtectOp(ShadowMap& map, Meter& meter) {
     for (const GfnRange& part : parts) {
       const Memslot* slot =
           vm.slot_table().Find(AddressSpace::kNormal, part.begin);
-      WriteProtectRange(vm, *slot->rmaps, part, flush);
+      WriteProtectRange(vm, *slot->rmaps, part, Protect::kWholly, flush);
     }
     flush.Pay(vm);
     meter.Stop();

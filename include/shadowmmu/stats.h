@@ -26,6 +26,8 @@ struct Stats {
 
   // ---- What happened since the Mmu was made ----
   uint64_t faults = 0;           // HandleFault calls
+  uint64_t fast_faults = 0;      // of these, a page was written again that only
+                                 // the dirty log had made read-only
   uint64_t fault_retries = 0;    // times a fault started over
   uint64_t guest_faults = 0;     // ended as kGuestFault
   uint64_t emulations = 0;       // ended as kEmulate
@@ -46,7 +48,8 @@ struct Stats {
   uint64_t generation_bumps = 0;
   uint64_t reclaim_batches = 0;  // holds of the lock by ReclaimObsolete
   uint64_t lock_breaks = 0;      // times a walk let others in
-  uint64_t tlb_flushes = 0;      // calls of Host::FlushTlb for several vCPUs
+  uint64_t tlb_flushes = 0;      // of all vCPUs, or those on obsolete roots
+  uint64_t flushes_spared = 0;   // for obsolete pages that no vCPU was on
   uint64_t guest_writes = 0;     // GuestWrite and GuestCompareExchange stores
   uint64_t guest_table_writes = 0;  // of these, into a shadowed guest table
 

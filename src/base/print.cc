@@ -103,12 +103,13 @@ std::ostream& operator<<(std::ostream& os, const Stats& stats) {
      << "\nslots " << stats.slots << "\nvcpus " << stats.vcpus
      << "\npage_limit " << stats.page_limit << "\ntable_bytes "
      << stats.table_bytes << "\nmetadata_bytes " << stats.metadata_bytes
-     << "\nfaults " << stats.faults << "\nfault_retries " << stats.fault_retries
-     << "\nguest_faults " << stats.guest_faults << "\nemulations "
-     << stats.emulations << "\nroot_switches " << stats.root_switches
-     << "\nroot_cache_hits " << stats.root_cache_hits << "\nsptes_prefetched "
-     << stats.sptes_prefetched << "\nunsyncs " << stats.unsyncs << "\nsyncs "
-     << stats.syncs << "\nsptes_set " << stats.sptes_set << "\npages_created "
+     << "\nfaults " << stats.faults << "\nfast_faults " << stats.fast_faults
+     << "\nfault_retries " << stats.fault_retries << "\nguest_faults "
+     << stats.guest_faults << "\nemulations " << stats.emulations
+     << "\nroot_switches " << stats.root_switches << "\nroot_cache_hits "
+     << stats.root_cache_hits << "\nsptes_prefetched " << stats.sptes_prefetched
+     << "\nunsyncs " << stats.unsyncs << "\nsyncs " << stats.syncs
+     << "\nsptes_set " << stats.sptes_set << "\npages_created "
      << stats.pages_created << "\npages_zapped " << stats.pages_zapped
      << "\npages_evicted " << stats.pages_evicted << "\npages_flooded "
      << stats.pages_flooded << "\npages_unlinked " << stats.pages_unlinked
@@ -116,7 +117,8 @@ std::ostream& operator<<(std::ostream& os, const Stats& stats) {
      << stats.sptes_zapped << "\ngeneration_bumps " << stats.generation_bumps
      << "\nreclaim_batches " << stats.reclaim_batches << "\nlock_breaks "
      << stats.lock_breaks << "\ntlb_flushes " << stats.tlb_flushes
-     << "\nguest_writes " << stats.guest_writes << "\nguest_table_writes "
+     << "\nflushes_spared " << stats.flushes_spared << "\nguest_writes "
+     << stats.guest_writes << "\nguest_table_writes "
      << stats.guest_table_writes << "\nlongest_lock_hold_ns "
      << stats.longest_lock_hold_ns << "\n";
   for (size_t i = 0; i < stats.lock_holds.size(); ++i) {

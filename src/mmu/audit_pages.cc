@@ -159,12 +159,18 @@ void AuditPages::CheckLeaf(SpteRef ref, Spte spte) {
   }
   // A fix-up (permission.h) may write what its role may not.
   const bool fix_up = page.role.rules().Has(GuestRules::kFixUps) &&
-                      !page.role.clean() && spte.writable() &&
+                      !page.role.clean() && spte.may_write() &&
                       !spte.rights().user();
-  const Rights granted = fix_up ? spte.rights().WithoutWrite() : spte.rights();
+  const Rights granted =
+      fix_up ? spte.rights().WithoutWrite() : spte.rights_at_most();
   if (!page.role.rights().Includes(granted)) {
     Violation(report_, 1, ref, " grants ", spte.rights(), ", its role ",
               page.role.rights());
+  }
+  if (spte.log_protected() &&
+      (spte.writable() || page.role.level() != Level::k4K)) {
+    Violation(report_, 13, ref, " is log-protected, and ",
+              spte.writable() ? "writable" : "large");
   }
   if (page.role.direct() && spte.key() != page.role.key()) {
     Violation(report_, 1, ref, " has protection key ", spte.key(),

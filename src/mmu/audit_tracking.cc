@@ -94,9 +94,11 @@ void AuditTracking::CheckNotWritable(Gfn gfn) {
           vm_.lock.AssertHeld();
           vm_.lists.ForEach(head, [&](SpteRef ref) {
             vm_.lock.AssertHeld();
-            if (!vm_.arena.Load(ref).writable()) return;
+            const Spte spte = vm_.arena.Load(ref);
+            if (!spte.may_write()) return;
             Violation(report_, 7, ref,
-                      " can write the shadowed guest table in ", gfn, " (",
+                      spte.writable() ? " can" : " may be made to",
+                      " write the shadowed guest table in ", gfn, " (",
                       slot->spec.space, ", at ", level, ")");
           });
         });

@@ -57,7 +57,7 @@ void TakeBits(Vm& vm, const Memslot& slot, uint64_t first,
   ForEachRun(words, first, [&](uint64_t page, uint64_t pages) {
     vm.lock.AssertHeld();
     const GfnRange run{slot.spec.base + page, pages};
-    WriteProtectRange(vm, *slot.rmaps, run, flush);
+    WriteProtectRange(vm, *slot.rmaps, run, Protect::kForLog, flush);
   });
 }
 

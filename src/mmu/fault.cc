@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "src/mmu/fast_fault.h"
 #include "src/mmu/guest_walk.h"
 #include "src/mmu/make_room.h"
 #include "src/mmu/map.h"
@@ -247,6 +248,7 @@ std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
 }
 
 FaultOutcome Try(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
+  if (FastFault(vm, vcpu, gva, access)) return FaultOutcome::Resume();
   for (int i = 0; i < kMaxAttempts; ++i) {
     // Whether the root is still good shows under the lock, at the end of the
     // attempt; the next one loads a new one first.

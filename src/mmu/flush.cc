@@ -1,5 +1,7 @@
 #include "src/mmu/flush.h"
 
+#include <utility>
+
 #include "src/mmu/vcpu_state.h"
 
 namespace shadowmmu {
@@ -20,13 +22,36 @@ VcpuSet Request(Vm& vm, uint32_t requests) ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   return in_guest;
 }
 
+// Who is in the guest on an obsolete root. The others have flushed since the
+// bump, or will before they enter: with the new root that it asked them to
+// load.
+VcpuSet OnObsoleteRoots(Vm& vm) ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
+  VcpuSet set;
+  for (VcpuState* vcpu : vm.vcpus) {
+    if (vcpu != nullptr && InGuestOnObsoleteRoot(vm, *vcpu)) set.Add(vcpu->id);
+  }
+  return set;
+}
+
 }  // namespace
 
 void FlushObligation::PayNow(Vm& vm) {
-  owed_ = false;
+  const bool everybody =
+      std::exchange(owed_, FlushReach::kNobody) == FlushReach::kEverybody;
+  const VcpuSet in_guest =
+      everybody ? Request(vm, request::kFlushTlb) : OnObsoleteRoots(vm);
+  if (!everybody && in_guest.empty()) {
+    vm.flushes_spared.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
   vm.tlb_flushes.fetch_add(1, std::memory_order_relaxed);
-  const VcpuSet in_guest = Request(vm, request::kFlushTlb);
   if (!in_guest.empty()) vm.host.FlushTlb(in_guest, FlushRange::All());
+}
+
+bool InGuestOnObsoleteRoot(const Vm& vm, const VcpuState& vcpu) {
+  return vcpu.mode.load(std::memory_order_seq_cst) == VcpuMode::kInGuest &&
+         vcpu.entered_generation.load(std::memory_order_acquire) !=
+             vm.generations.mmu_valid_gen;
 }
 
 void RequestAll(Vm& vm, uint32_t requests) {

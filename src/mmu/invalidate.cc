@@ -1,5 +1,6 @@
 #include "src/mmu/invalidate.h"
 
+#include <algorithm>
 #include <thread>
 
 #include "src/mmu/flush.h"
@@ -18,19 +19,13 @@ bool AnyObsolete(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
          vm.arena.Page(oldest).mmu_valid_gen != vm.generations.mmu_valid_gen;
 }
 
-// Whether a vCPU is in the guest on an obsolete root: it has not served the
-// request that every bump leaves. (Others may have upper levels of obsolete
-// pages cached until the batch's flush; see Clearing.)
+// Whether any CPU may be setting bits in obsolete pages.
 bool AnyCpuInObsoletePages(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  for (const VcpuState* vcpu : vm.vcpus) {
-    if (vcpu == nullptr) continue;
-    if (vcpu->mode.load(std::memory_order_seq_cst) == VcpuMode::kInGuest &&
-        (vcpu->requests.load(std::memory_order_seq_cst) &
-         request::kReloadRoot) != 0) {
-      return true;
-    }
-  }
-  return false;
+  return std::any_of(
+      vm.vcpus.begin(), vm.vcpus.end(), [&vm](const VcpuState* vcpu) {
+        vm.lock.AssertHeld();
+        return vcpu != nullptr && InGuestOnObsoleteRoot(vm, *vcpu);
+      });
 }
 
 // Zaps up to `budget` obsolete pages in one hold of the lock; ends early when

@@ -125,9 +125,9 @@ MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {
   }
   // Where stores are recorded, only one at hand makes an spte writable; what is
   // writable already stays so.
-  if (!write && !target_.slot.MayBeWritable(walk_.gfn)) {
-    rights = rights.WithoutWrite();
-  }
+  const bool for_log =
+      rights.write() && !write && !target_.slot.MayBeWritable(walk_.gfn);
+  if (for_log) rights = rights.WithoutWrite();
   // No table lies below a large page. SetLeaf has the last word: this look is
   // for a table to be made unsync, and for a log not to be told too much.
   const bool matters = write || target_.slot.logs_dirty();
@@ -142,10 +142,12 @@ MapResult Mapper::SetTarget(SpteRef ref, Level level, FlushObligation& flush) {
                            walk_.key, target_.host.memory_type,
                            write && as.write() ? Dirty::kYes : Dirty::kNo);
   };
-  const SetResult set = SetLeaf(
-      vm_, vcpu_.writer, hold_, ref,
-      {.gfn = gfn, .spte = leaf(rights), .if_tracked = leaf(if_tracked)},
-      flush);
+  const Spte spte = leaf(rights);
+  const SetResult set = SetLeaf(vm_, vcpu_.writer, hold_, ref,
+                                {.gfn = gfn,
+                                 .spte = for_log ? spte.LogProtected() : spte,
+                                 .if_tracked = leaf(if_tracked)},
+                                flush);
   if (set == SetResult::kNeedsExclusive) return MapResult::kNeedsExclusive;
   const bool written = tracked || set == SetResult::kSetTracked;
   return written && write ? MapResult::kWriteTracked : MapResult::kMapped;

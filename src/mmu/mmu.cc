@@ -265,6 +265,7 @@ Stats Mmu::GetStats() const {
   stats.pte_list_descs =
       vm_->lists.descriptors().in_use() - InReserves(*vm_).descriptors;
   stats.tlb_flushes = vm_->tlb_flushes.load(std::memory_order_relaxed);
+  stats.flushes_spared = vm_->flushes_spared.load(std::memory_order_relaxed);
   stats.table_bytes = vm_->arena.tables_in_use() * kPageSize;
   stats.metadata_bytes =
       vm_->arena.bytes() + vm_->lists.bytes() + vm_->pages.bytes();

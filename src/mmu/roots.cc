@@ -125,6 +125,7 @@ void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan,
   RootHandle root;
   root.pages = plan.pages;
   root.epoch = vm.generations.arena_epoch;
+  root.mmu_valid_gen = vm.generations.mmu_valid_gen;
   FlushObligation flush;
   MutexLock structure(&vm.structure_lock);
   for (unsigned i = 0; i < plan.pages; ++i) {

@@ -63,7 +63,7 @@ struct alignas(64) ShadowPage {
   uint16_t entries = 0;
   uint16_t unsync_children = 0;
   PageState state = {};
-  bool unsync = false;
+  std::atomic<bool> unsync{false};
   // Emulated stores into the guest table since a fault last walked through the
   // page (write_track.h).
   std::atomic<uint8_t> write_flooding_count{0};

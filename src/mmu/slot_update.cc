@@ -84,7 +84,8 @@ void WriteProtectSlot(Vm& vm, const Memslot& slot)
               [&](uint64_t first, uint64_t pages, FlushObligation& flush) {
                 vm.lock.AssertHeld();
                 WriteProtectRange(vm, *slot.rmaps,
-                                  {slot.spec.base + first, pages}, flush);
+                                  {slot.spec.base + first, pages},
+                                  Protect::kWholly, flush);
               });
 }
 

@@ -1,14 +1,15 @@
 // Spte: one entry of a shadow page table, as the CPU reads it; and SpteFormat,
 // which knows how this host's CPU wants it.
 //
-//   63 62..59 58..52 51 ............. 12 11..9 8 7  6 5 4   3   2 1 0
-//   NX  PKEY  ignored  address           ign.  G PS D A PCD PWT U W P
+//   63 62..59 58..52 51 ............. 12 11..10 9 8 7  6 5 4   3   2 1 0
+//   NX  PKEY  ignored  address           ign.   L G PS D A PCD PWT U W P
 //
 // (SDM vol. 3, 4.5.4, tables 4-14 to 4-20; APM vol. 2, 5.3.) Outside long mode
 // the CPU walks PAE tables, where bits 62 to 52 are reserved (SDM vol. 3,
-// 4.4.2). PS marks a leaf above level 4K. Intermediate entries grant
-// everything: what the guest's upper entries take away is in the role, and so
-// in the leaf.
+// 4.4.2). PS marks a leaf above level 4K. L, which the CPU ignores, marks a
+// leaf that would be writable if its slot did not log. Intermediate entries
+// grant everything: what the guest's upper entries take away is in the role,
+// and so in the leaf.
 //
 // Thread safety: values; a SpteFormat does not change after it is made.
 
@@ -34,6 +35,7 @@ inline constexpr uint64_t kCacheDisable = uint64_t{1} << 4;
 inline constexpr uint64_t kAccessed = uint64_t{1} << 5;
 inline constexpr uint64_t kDirty = uint64_t{1} << 6;
 inline constexpr uint64_t kPageSize = uint64_t{1} << 7;
+inline constexpr uint64_t kLogProtected = uint64_t{1} << 9;
 inline constexpr uint64_t kNoExecute = uint64_t{1} << 63;
 inline constexpr unsigned kKeyShift = 59;
 inline constexpr uint64_t kKey = uint64_t{15} << kKeyShift;
@@ -60,6 +62,16 @@ class Spte {
   constexpr bool writable() const { return (bits_ & pte::kWritable) != 0; }
   constexpr bool accessed() const { return (bits_ & pte::kAccessed) != 0; }
   constexpr bool dirty() const { return (bits_ & pte::kDirty) != 0; }
+  // Whether only the dirty log keeps a leaf from being writable. A leaf is
+  // never both.
+  constexpr bool log_protected() const {
+    return (bits_ & pte::kLogProtected) != 0;
+  }
+  // Whether a leaf is writable, or may become so with no look at the guest's
+  // tables, at the Host, or at what is tracked.
+  constexpr bool may_write() const {
+    return (bits_ & (pte::kWritable | pte::kLogProtected)) != 0;
+  }
   // The protection key of a leaf, which counts in long mode only.
   constexpr unsigned key() const {
     return static_cast<unsigned>((bits_ & pte::kKey) >> pte::kKeyShift);
@@ -70,6 +82,18 @@ class Spte {
                   ((bits_ & pte::kNoExecute) == 0 ? Rights::kExecute : 0));
   }
 
+  // What it may allow: rights() and, if it is log_protected(), to write.
+  constexpr Rights rights_at_most() const {
+    return log_protected() ? LogProtectionLifted().rights() : rights();
+  }
+
+  // A leaf that is not writable, for no other reason than the dirty log.
+  constexpr Spte LogProtected() const {
+    return Spte(bits_ | pte::kLogProtected);
+  }
+  constexpr Spte LogProtectionLifted() const {
+    return Spte((bits_ & ~pte::kLogProtected) | pte::kWritable);
+  }
   // The same, as the CPU finds what it has not used.
   constexpr Spte NotAccessed() const { return Spte(bits_ & ~pte::kAccessed); }
 

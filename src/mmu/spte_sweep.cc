@@ -108,9 +108,19 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void DropList(Vm& vm, SlotRmaps& rmaps,
   flush.Owe();
 }
 
+// Beside fast faults, which make what is log-protected writable again.
 void WriteProtect(std::atomic<uint64_t>& entry, FlushObligation& flush) {
+  constexpr uint64_t kBoth = pte::kWritable | pte::kLogProtected;
+  if (!Spte(entry.load(std::memory_order_relaxed)).may_write()) return;
+  const Spte old(entry.fetch_and(~kBoth, std::memory_order_acq_rel));
+  if (old.writable()) flush.Owe();
+}
+
+// Alone. One bit is set and the other is not: both change at once.
+void LogProtect(std::atomic<uint64_t>& entry, FlushObligation& flush) {
+  constexpr uint64_t kBoth = pte::kWritable | pte::kLogProtected;
   if (!Spte(entry.load(std::memory_order_relaxed)).writable()) return;
-  entry.fetch_and(~pte::kWritable, std::memory_order_acq_rel);
+  entry.fetch_xor(kBoth, std::memory_order_acq_rel);
   flush.Owe();
 }
 
@@ -175,18 +185,24 @@ void SplitRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
             head,
             [&](SpteRef ref) {
               vm.lock.AssertHeld();
-              WriteProtect(vm.arena.Entry(ref), flush);
+              LogProtect(vm.arena.Entry(ref), flush);
             },
             ahead);
       },
       ahead);
 }
 
-void WriteProtectRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
+void WriteProtectRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, Protect why,
                        FlushObligation& flush) {
-  ForEachEntry<LookAhead<>>(vm, rmaps, gfns, [&](std::atomic<uint64_t>& entry) {
-    WriteProtect(entry, flush);
-  });
+  if (why == Protect::kForLog) {
+    ForEachEntry<LookAhead<>>(
+        vm, rmaps, gfns,
+        [&](std::atomic<uint64_t>& entry) { LogProtect(entry, flush); });
+  } else {
+    ForEachEntry<LookAhead<>>(
+        vm, rmaps, gfns,
+        [&](std::atomic<uint64_t>& entry) { WriteProtect(entry, flush); });
+  }
 }
 
 void WriteProtectGfn(Vm& vm, SlotRmaps& rmaps, Gfn gfn,

@@ -28,6 +28,10 @@ namespace shadowmmu {
 // and a plain store is some twenty cycles cheaper.
 enum class Clearing : uint8_t { kExchange, kStore };
 
+// Why the right to write is taken: a leaf that only the dirty log keeps from
+// being writable says so, and gets it back by a fast fault (fast_fault.h).
+enum class Protect : uint8_t { kForLog, kWholly };
+
 // Clears every entry of a table.
 void DropEntries(Vm& vm, TableIndex table, Clearing clearing,
                  FlushObligation& flush) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
@@ -48,19 +52,20 @@ void DropRefs(Vm& vm, std::span<const SpteRef> refs, FlushObligation& flush)
 void DropRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
-// Clears those above level 4K, and takes the right to write from the others:
-// what is mapped then is small and read-only.
+// Clears those above level 4K, and takes the right to write from the others,
+// for the log: what is mapped then is small and read-only.
 void SplitRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
-// Takes the right to write away.
-void WriteProtectRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns,
+// Takes the right to write away. For the log: those of level 4K, there are no
+// others.
+void WriteProtectRange(Vm& vm, SlotRmaps& rmaps, GfnRange gfns, Protect why,
                        FlushObligation& flush)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
-// The same for one gfn, beside others who add to its lists. It takes the lock
-// of each, whether there seems to be anything on it or not: somebody may be
-// about to add (rule 3 of table_tracking.h).
+// The same for one gfn, wholly, beside others who add to its lists. It takes
+// the lock of each, whether there seems to be anything on it or not: somebody
+// may be about to add (rule 3 of table_tracking.h).
 void WriteProtectGfn(Vm& vm, SlotRmaps& rmaps, Gfn gfn, FlushObligation& flush)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 

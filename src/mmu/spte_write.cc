@@ -56,11 +56,12 @@ bool ChangeInPlace(std::atomic<uint64_t>& entry, Spte spte, VmHold hold,
                    FlushObligation& flush) {
   constexpr uint64_t kKept = pte::kAccessed | pte::kDirty;
   uint64_t before = entry.load(std::memory_order_relaxed);
-  const bool takes_away = TakesAway(Spte(before), spte);
-  if (takes_away && hold == VmHold::kShared) return false;
-  while (!entry.compare_exchange_weak(before, spte.bits() | (before & kKept),
-                                      std::memory_order_acq_rel)) {
-  }
+  bool takes_away = false;
+  do {  // A fast fault may make it writable meanwhile.
+    takes_away = TakesAway(Spte(before), spte);
+    if (takes_away && hold == VmHold::kShared) return false;
+  } while (!entry.compare_exchange_weak(before, spte.bits() | (before & kKept),
+                                        std::memory_order_acq_rel));
   if (takes_away) flush.Owe();
   return true;
 }
@@ -93,7 +94,7 @@ SetResult SetLeaf(Vm& vm, Writer& writer, VmHold hold, SpteRef ref,
   const LockedList locked(rmaps, leaf.gfn, level, vm.generations.arena_epoch);
   SMMU_CHECK(locked.list().head != nullptr)
       << "no chunk for " << leaf.gfn << " of " << page.role.space();
-  const bool tracked = leaf.spte.writable() && level == Level::k4K &&
+  const bool tracked = leaf.spte.may_write() && level == Level::k4K &&
                        IsTracked(vm, writer.slot_cache, leaf.gfn);
   const Spte spte = tracked ? leaf.if_tracked : leaf.spte;
   const SetResult result = tracked ? SetResult::kSetTracked : SetResult::kSet;

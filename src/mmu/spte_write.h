@@ -32,7 +32,7 @@ namespace shadowmmu {
 struct NewLeaf {
   Gfn gfn;
   Spte spte;
-  // What is set in its place if it can write `gfn`, and that is tracked
+  // What is set in its place if it may write `gfn`, and that is tracked
   // (table_tracking.h). The same but for rights.
   Spte if_tracked;
 };

@@ -66,7 +66,7 @@ bool Justifies(uint64_t gpte, uint64_t reserved, PageRole role, Spte spte,
   if (GuestFormat::GfnOf(gpte) != gfn) return false;
   if (GuestFormat::KeyOf(gpte) != spte.key()) return false;
   const Rights rights = GuestFormat::RightsAsItIs(role, gpte);
-  return rights.Includes(spte.rights()) &&
+  return rights.Includes(spte.rights_at_most()) &&
          rights.user() == spte.rights().user();
 }
 

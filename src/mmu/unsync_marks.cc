@@ -54,7 +54,7 @@ void SetUnsync(Vm& vm, TableIndex table) {
   SMMU_CHECK(!page.unsync && !page.role.direct() &&
              page.role.level() == Level::k4K)
       << "a page (" << page.role << ") cannot become unsync";
-  page.unsync = true;
+  page.unsync.store(true, std::memory_order_release);
   vm.unsync_pages.fetch_add(1, std::memory_order_relaxed);
   MarkParents(vm, table);
 }
@@ -62,7 +62,7 @@ void SetUnsync(Vm& vm, TableIndex table) {
 void ClearUnsync(Vm& vm, TableIndex table) {
   ShadowPage& page = vm.arena.Page(table);
   SMMU_CHECK(page.unsync) << "a page that is in step already";
-  page.unsync = false;
+  page.unsync.store(false, std::memory_order_release);
   vm.unsync_pages.fetch_sub(1, std::memory_order_relaxed);
   UnmarkParents(vm, table);
 }

@@ -155,6 +155,8 @@ FaultOutcome VcpuMmu::EnterGuest() {
     if ((due & request::kFlushTlb) != 0) {
       vm_.host.FlushTlb(VcpuSet::Of(vcpu.id), FlushRange::All());
     }
+    vcpu.entered_generation.store(vcpu.root.mmu_valid_gen,
+                                  std::memory_order_release);
     vcpu.mode.store(VcpuMode::kInGuest, std::memory_order_seq_cst);
     if (vcpu.requests.load(std::memory_order_seq_cst) == 0) {
       return FaultOutcome::Resume();

@@ -58,6 +58,7 @@ struct RootHandle {
   std::array<TableIndex, kMaxPages> page = {};
   unsigned pages = 0;  // 0: no root
   uint64_t epoch = 0;
+  uint64_t mmu_valid_gen = 0;  // of its pages, all the same
 
   bool empty() const { return pages == 0; }
   // The pages that are there.
@@ -99,6 +100,8 @@ struct alignas(64) VcpuState {
   // ---- Shared words, on a line of their own ----
   std::atomic<VcpuMode> mode{VcpuMode::kOutside};
   std::atomic<uint32_t> requests{request::kReloadRoot | request::kFlushTlb};
+  // Of the root that it last entered the guest with: stored before `mode`.
+  std::atomic<uint64_t> entered_generation{0};
 
   // ---- The owning thread's ----
   alignas(64) VcpuId id{};
@@ -132,6 +135,7 @@ struct alignas(64) VcpuState {
   OwnCounter root_switches;
   OwnCounter root_cache_hits;
   OwnCounter faults;
+  OwnCounter fast_faults;
   OwnCounter fault_retries;
   OwnCounter guest_faults;
   OwnCounter emulations;
@@ -142,6 +146,7 @@ inline void AddOwnCounters(const VcpuState& vcpu, Stats& stats) {
   stats.root_switches += vcpu.root_switches.value();
   stats.root_cache_hits += vcpu.root_cache_hits.value();
   stats.faults += vcpu.faults.value();
+  stats.fast_faults += vcpu.fast_faults.value();
   stats.fault_retries += vcpu.fault_retries.value();
   stats.guest_faults += vcpu.guest_faults.value();
   stats.emulations += vcpu.emulations.value();

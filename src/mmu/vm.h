@@ -88,6 +88,7 @@ struct Vm {
   // what vCPUs count for themselves is of those that are gone.
   Stats counters ABSL_GUARDED_BY(lock);
   std::atomic<uint64_t> tlb_flushes{0};
+  std::atomic<uint64_t> flushes_spared{0};
 
   // Pages of PAE roots, 128 to a page. Fixed after Init.
   std::vector<LowPage> pae_pages;

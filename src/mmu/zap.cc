@@ -7,12 +7,17 @@
 namespace shadowmmu {
 
 void ZapBatch::Zap(Vm& vm, TableIndex table, Clearing clearing) {
-  UnmakePage(vm, table, clearing, flush_);
-  ++zapped_;
   ShadowPage& page = vm.arena.Page(table);
+  const bool obsolete = page.mmu_valid_gen != vm.generations.mmu_valid_gen;
+  FlushObligation owed(obsolete ? FlushReach::kOnObsoleteRoots
+                                : FlushReach::kEverybody);
+  UnmakePage(vm, table, clearing, owed);
+  flush_.TakeOver(owed);
+  ++zapped_;
   if (page.root_count != 0) {
     ++vm.pinned_pages;
-    root_zapped_ = true;
+    // Of an obsolete one the bump has asked.
+    if (!obsolete) root_zapped_ = true;
     return;
   }
   page.hash_next = unfreed_;

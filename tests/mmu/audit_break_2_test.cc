@@ -117,6 +117,41 @@ TEST_F(AuditBreakPages, Invariant13AWritablePageThatIsNotMarkedIsReported) {
   });
 }
 
+TEST_F(AuditBreakPages, Invariant13ALeafThatIsWritableAndProtectedIsReported) {
+  vm_.ExpectReported(13, "is log-protected, and writable", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    const SpteRef leaf = LeafOf(vm, B::kSingle);
+    return SetEntry(vm, leaf, vm.arena.Load(leaf).bits() | pte::kLogProtected);
+  });
+}
+
+TEST_F(AuditBreakPages, Invariant13ALargeLeafThatIsProtectedForALogIsReported) {
+  vm_.ExpectReported(13, "is log-protected, and large", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    const SpteRef leaf = LeafOf(vm, B::kLarge.begin, Level::k2M);
+    const uint64_t bits = vm.arena.Load(leaf).bits() & ~pte::kWritable;
+    return SetEntry(vm, leaf, bits | pte::kLogProtected);
+  });
+}
+
+TEST_F(AuditBreakPages, Invariant1WhatALogProtectsMayGrantNoMoreThanItsRole) {
+  vm_.ExpectReported(1, " grants ", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    const SpteRef leaf = LeafOf(vm, B::kReadOnly);
+    return SetEntry(vm, leaf, vm.arena.Load(leaf).bits() | pte::kLogProtected);
+  });
+}
+
+TEST_F(AuditBreakPages, Invariant7ATableThatALogProtectsIsReported) {
+  vm_.ExpectReported(
+      7, " may be made to write the shadowed guest table in ", [](Vm& vm) {
+        vm.lock.AssertHeld();
+        const SpteRef leaf = LeafOf(vm, B::kRootTable);
+        return SetEntry(vm, leaf,
+                        vm.arena.Load(leaf).bits() | pte::kLogProtected);
+      });
+}
+
 TEST_F(AuditBreakPages, Invariant13ALargePageOfASlotThatLogsIsReported) {
   auto dirty = DirtyBitmap::Create(vm_.small().host(), B::kLarge.pages);
   ASSERT_TRUE(dirty.ok()) << dirty.status();
@@ -268,7 +303,7 @@ TEST_F(AuditBreakPagesDeathTest, Invariant10WriteProtectingOwesAFlush) {
         const VmLock held(vm);
         FlushObligation flush;
         WriteProtectRange(vm, *SlotOf(vm, B::kSingle).rmaps, {B::kSingle, 1},
-                          flush);
+                          Protect::kWholly, flush);
       },
       "never paid");
 }
@@ -285,9 +320,12 @@ TEST_F(AuditBreakPages, Invariant10WhatTakesNoRightsAwayOwesNothing) {
   Vm& vm = vm_.inside();
   const VmLock held(vm);
   FlushObligation flush;
-  WriteProtectRange(vm, *SlotOf(vm, B::kReadOnly).rmaps, {B::kReadOnly, 1},
-                    flush);
-  EXPECT_FALSE(flush.owed()) << "it was not writable";
+  for (const Protect why : {Protect::kForLog, Protect::kWholly}) {
+    WriteProtectRange(vm, *SlotOf(vm, B::kReadOnly).rmaps, {B::kReadOnly, 1},
+                      why, flush);
+    EXPECT_FALSE(flush.owed()) << "it was not writable";
+  }
+  EXPECT_FALSE(vm.arena.Load(LeafOf(vm, B::kReadOnly)).may_write());
   DropEntry(vm, SpteRef(PageOf(vm, B::kRootTable), 500), flush);
   EXPECT_FALSE(flush.owed()) << "it was not present";
   const SpteRef leaf = LeafOf(vm, B::kSingle);

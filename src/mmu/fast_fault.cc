@@ -1,0 +1,71 @@
+#include "src/mmu/fast_fault.h"
+
+#include "src/mmu/roots.h"
+
+namespace shadowmmu {
+namespace {
+
+// The CPU found the page, and may not write it.
+bool MayBeLogProtected(const Access& access) {
+  constexpr uint32_t kAsked = pf_error::kPresent | pf_error::kWrite |
+                              pf_error::kReserved | pf_error::kProtectionKey;
+  return access.type == AccessType::kWrite && access.reported_error &&
+         (*access.reported_error & kAsked) ==
+             (pf_error::kPresent | pf_error::kWrite);
+}
+
+// The leaf that maps `gva` below the root; nil: none.
+SpteRef FindLeaf(Vm& vm, const RootHandle& root, Gva gva)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
+  TableIndex table = root.For(gva);
+  while (table != TableIndex::kNil) {
+    ShadowPage& page = vm.arena.Page(table);
+    page.NoteUse();
+    const Level level = page.role.level();
+    const SpteRef ref(table, IndexAt(gva, level));
+    const Spte spte = vm.arena.Load(ref);
+    if (!spte.present()) break;
+    if (spte.leaf(level)) return ref;
+    table = vm.arena.TableAt(vm.format.TableOf(spte));
+  }
+  return SpteRef();
+}
+
+// Makes a leaf writable again. False: it is not log-protected, or not any more.
+bool Lift(std::atomic<uint64_t>& entry, uint64_t bits) {
+  while (Spte(bits).log_protected()) {
+    // Fails for accessed and dirty bits that the CPU sets, too.
+    if (entry.compare_exchange_weak(bits,
+                                    Spte(bits).LogProtectionLifted().bits(),
+                                    std::memory_order_acq_rel)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+bool FastFault(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
+  if (!MayBeLogProtected(access) || vcpu.root.empty()) return false;
+  const SlotReader reader(vm.slots,
+                          {.what = "a fast fault", .vcpu = ToInt(vcpu.id)});
+  const SharedVmLock held(vm, ToInt(vcpu.id));
+  if (!RootUsable(vm, vcpu.root)) return false;
+  const SpteRef ref = FindLeaf(vm, vcpu.root, gva);
+  if (ref.nil()) return false;
+  const Spte spte = vm.arena.Load(ref);
+  if (!spte.log_protected()) return false;
+  const ShadowPage& page = vm.arena.Page(ref.table());
+  if (page.unsync.load(std::memory_order_acquire)) return false;
+  const Gfn gfn = vm.arena.GfnOf(ref);
+  const Memslot* slot =
+      vcpu.writer.slot_cache.Find(vm.slot_table(), page.role.space(), gfn);
+  if (slot == nullptr) return false;
+  slot->MarkDirty(gfn);
+  if (!Lift(vm.arena.Entry(ref), spte.bits())) return false;
+  vcpu.fast_faults.Increment();
+  return true;
+}
+
+}  // namespace shadowmmu

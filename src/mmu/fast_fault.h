@@ -1,0 +1,45 @@
+// fast_fault: a store that only the dirty log keeps from going on. Each harvest
+// of the log makes one such fault of each page that is written again, and all
+// that is to be done is to mark the page and to set one bit: no guest walk, no
+// call of the Host, no page or list is touched.
+//
+//  1. A leaf that is log-protected would be writable if the slot did not log:
+//     the guest's tables allow it, the Host was told (MarkDirty) and has the
+//     page writable, and no shadowed table lies in it. Whatever ends one of
+//     these takes the entry's bit, or the entry, with it.
+//  2. Under the MMU lock held shared nothing is taken away, so the leaf that
+//     was found still maps what it did. The one thing that may come is tracking
+//     of its page: it clears both bits in one step, and the compare-exchange
+//     fails, or it comes after and clears what was set.
+//  3. The page is marked first: that of a writable spte is marked
+//     (dirty_bitmap.h).
+//  4. Not in an unsync page. Its guest table may say by now that the page is
+//     read-only, and a CPU that has had a fault for that must not find the
+//     store allowed afterwards. (That the table is left unsync only after the
+//     look is as if the store had come first.)
+//  5. Whether the access is allowed is not asked: that the entry is writable is
+//     right, whoever asked for it. If something else forbids the access, the
+//     CPU faults again, and finds no log-protected entry.
+//
+// Accessed bits need no such fault: every CPU sets them by itself in the
+// formats that are written here.
+//
+// Locking: takes the MMU lock shared, no other.
+
+#ifndef SHADOWMMU_MMU_FAST_FAULT_H_
+#define SHADOWMMU_MMU_FAST_FAULT_H_
+
+#include "absl/base/thread_annotations.h"
+#include "shadowmmu/access.h"
+#include "src/mmu/vcpu_state.h"
+#include "src/mmu/vm.h"
+
+namespace shadowmmu {
+
+// True: the store may go on. `gva` is linear.
+bool FastFault(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access)
+    ABSL_LOCKS_EXCLUDED(vm.lock);
+
+}  // namespace shadowmmu
+
+#endif  // SHADOWMMU_MMU_FAST_FAULT_H_
