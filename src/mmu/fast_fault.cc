@@ -5,15 +5,6 @@
 namespace shadowmmu {
 namespace {
 
-// The CPU found the page, and may not write it.
-bool MayBeLogProtected(const Access& access) {
-  constexpr uint32_t kAsked = pf_error::kPresent | pf_error::kWrite |
-                              pf_error::kReserved | pf_error::kProtectionKey;
-  return access.type == AccessType::kWrite && access.reported_error &&
-         (*access.reported_error & kAsked) ==
-             (pf_error::kPresent | pf_error::kWrite);
-}
-
 // The leaf that maps `gva` below the root; nil: none.
 SpteRef FindLeaf(Vm& vm, const RootHandle& root, Gva gva)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
@@ -46,8 +37,8 @@ bool Lift(std::atomic<uint64_t>& entry, uint64_t bits) {
 
 }  // namespace
 
-bool FastFault(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
-  if (!MayBeLogProtected(access) || vcpu.root.empty()) return false;
+bool FastFault(Vm& vm, VcpuState& vcpu, Gva gva) {
+  if (vcpu.root.empty()) return false;
   const SlotReader reader(vm.slots,
                           {.what = "a fast fault", .vcpu = ToInt(vcpu.id)});
   const SharedVmLock held(vm, ToInt(vcpu.id));

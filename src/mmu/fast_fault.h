@@ -29,6 +29,8 @@
 #ifndef SHADOWMMU_MMU_FAST_FAULT_H_
 #define SHADOWMMU_MMU_FAST_FAULT_H_
 
+#include <cstdint>
+
 #include "absl/base/thread_annotations.h"
 #include "shadowmmu/access.h"
 #include "src/mmu/vcpu_state.h"
@@ -36,9 +38,17 @@
 
 namespace shadowmmu {
 
-// True: the store may go on. `gva` is linear.
-bool FastFault(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access)
-    ABSL_LOCKS_EXCLUDED(vm.lock);
+// Whether a fault may be one: the CPU found the page, and must not write it.
+inline bool MayBeFastFault(const Access& access) {
+  constexpr uint32_t kAsked = pf_error::kPresent | pf_error::kWrite |
+                              pf_error::kReserved | pf_error::kProtectionKey;
+  return access.type == AccessType::kWrite && access.reported_error &&
+         (*access.reported_error & kAsked) ==
+             (pf_error::kPresent | pf_error::kWrite);
+}
+
+// True: the store may go on. `gva` is linear. Precondition: it may be one.
+bool FastFault(Vm& vm, VcpuState& vcpu, Gva gva) ABSL_LOCKS_EXCLUDED(vm.lock);
 
 }  // namespace shadowmmu
 

@@ -248,7 +248,9 @@ std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
 }
 
 FaultOutcome Try(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
-  if (FastFault(vm, vcpu, gva, access)) return FaultOutcome::Resume();
+  if (MayBeFastFault(access) && FastFault(vm, vcpu, gva)) {
+    return FaultOutcome::Resume();
+  }
   for (int i = 0; i < kMaxAttempts; ++i) {
     // Whether the root is still good shows under the lock, at the end of the
     // attempt; the next one loads a new one first.

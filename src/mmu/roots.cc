@@ -150,17 +150,16 @@ void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan,
 }  // namespace
 
 bool RootUsable(Vm& vm, const RootHandle& root) {
-  if (root.empty() || root.epoch != vm.generations.arena_epoch) return false;
-  bool usable = true;
+  if (root.empty() || root.epoch != vm.generations.arena_epoch ||
+      root.mmu_valid_gen != vm.generations.mmu_valid_gen) {
+    return false;
+  }
+  bool active = true;
   root.ForEachPage([&](TableIndex table) {
     vm.lock.AssertReaderHeld();
-    const ShadowPage& page = vm.arena.Page(table);
-    if (page.state != PageState::kActive ||
-        page.mmu_valid_gen != vm.generations.mmu_valid_gen) {
-      usable = false;
-    }
+    active &= vm.arena.Page(table).state == PageState::kActive;
   });
-  return usable;
+  return active;
 }
 
 void LetGo(Vm& vm, const RootHandle& root) {
