@@ -147,6 +147,20 @@ void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan,
   InheritFrom(vm, vcpu, heir_of, root);
 }
 
+// Whether there is nothing to be done: mostly so for who starts over, and for
+// who has loaded a root in a fault and enters.
+bool AllRootsUsable(Vm& vm, VcpuState& vcpu) ABSL_LOCKS_EXCLUDED(vm.lock) {
+  const SharedVmLock held(vm, ToInt(vcpu.id));
+  if (!RootUsable(vm, vcpu.root)) return false;
+  SpinLockHolder roots_held(&vcpu.roots_lock);
+  return std::all_of(vcpu.previous.begin(), vcpu.previous.end(),
+                     [&vm](const PreviousRoot& previous) {
+                       vm.lock.AssertReaderHeld();
+                       return previous.root.empty() ||
+                              RootUsable(vm, previous.root);
+                     });
+}
+
 }  // namespace
 
 bool RootUsable(Vm& vm, const RootHandle& root) {
@@ -196,15 +210,15 @@ void NoteRootFlushed(Vm& vm, VcpuState& vcpu) {
 }
 
 std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
-  {
-    WriterMutexLock held(&vm.lock);
-    DropUnusablePreviousRoots(vm, vcpu);
-    if (RootUsable(vm, vcpu.root)) return std::nullopt;
-  }
-  const SlotReader reader(vm.slots);
+  const SlotReader reader(vm.slots,
+                          {.what = "a new root", .vcpu = ToInt(vcpu.id)});
+  if (AllRootsUsable(vm, vcpu)) return std::nullopt;
   RootPlan plan;
-  if (auto bad = PlanRoot(reader.table(), vcpu, &plan)) return bad;
+  const std::optional<FaultOutcome> bad = PlanRoot(reader.table(), vcpu, &plan);
   VmLock held(vm);
+  DropUnusablePreviousRoots(vm, vcpu);
+  if (RootUsable(vm, vcpu.root)) return std::nullopt;
+  if (bad) return bad;
   ReleaseRoot(vm, vcpu);
   // That there is no room to inherit is no reason to fail.
   const bool inherits = vm.config.prefetch != 0 && !vcpu.paging.format.off() &&

@@ -46,6 +46,27 @@ TEST(LockHolds, AreToldOfWhenAskedFor) {
   EXPECT_NE(text.str().find("\nlock_holds_from_"), std::string::npos);
 }
 
+// A root is made in one hold, and none is needed to see that it is good.
+TEST(LockHolds, ANewRootTakesOne) {
+  SmallVm vm(SmallVm::Options{.time_lock_holds = true});
+  BumpAndFault(vm, 1);
+  VcpuMmu& vcpu = vm.vcpu(0).mmu();
+  const auto enter = [&] {
+    const uint64_t before = Holds(vm.mmu().GetStats());
+    EXPECT_TRUE(vcpu.EnterGuest().resume());
+    vcpu.ExitGuest();
+    // Stats are taken under the lock, too.
+    return Holds(vm.mmu().GetStats()) - before - 1;
+  };
+  enter();
+  vm.mmu().BumpGeneration();
+  EXPECT_EQ(enter(), 1u) << "a new root";
+  EXPECT_EQ(enter(), 0u) << "nothing is due";
+  vm.mmu().BumpGeneration();
+  EXPECT_TRUE(vcpu.HandleFault(Gva(0), Read()).resume());
+  EXPECT_EQ(enter(), 0u) << "the fault has loaded it";
+}
+
 TEST(LockHolds, AreNotMeasuredOtherwise) {
   SmallVm vm;
   BumpAndFault(vm, 20);
