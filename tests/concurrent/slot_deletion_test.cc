@@ -115,8 +115,7 @@ class WhileAFaultIsHeldUp : public SlotDeletion {
 
   void HoldUpFault() {
     vm_.host().SetResolveHook([this](Hva hva, AccessType) {
-      if (hva != Page(kHeld).begin) return;
-      inside_ = true;
+      if (hva != Page(kHeld).begin || inside_.exchange(true)) return;
       Await([this] { return go_on_.load(); });
     });
     fault_.emplace([this] { outcome_ = Fault(0, At(kHeld)); });
@@ -125,9 +124,11 @@ class WhileAFaultIsHeldUp : public SlotDeletion {
   void StartUpdate(const std::function<absl::Status()>& update,
                    const std::function<bool()>& published) {
     generation_ = vm_.mmu().generation();
+    const uint64_t slots = vm_.mmu().memslot_generation();
     update_.emplace([this, update] { updated_ = update(); });
-    Await(published);
+    Await([&] { return vm_.mmu().memslot_generation() != slots; });
     LetOthersRun();
+    EXPECT_TRUE(published());
     EXPECT_FALSE(update_->done()) << "it did not wait for the fault";
   }
   void StartDeletion() {

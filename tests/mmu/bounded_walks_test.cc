@@ -51,6 +51,7 @@ TEST_F(BoundedWalks, AReclaimTakesWhatWasThereAtTheBumpAndNoMore) {
     uint64_t pages = 0;
     uint64_t steps = 0;
     for (bool more = true; more;) {
+      ASSERT_LE(steps, before.obsolete_pages) << "it goes on and on";
       const ReclaimResult step = vm_.mmu().ReclaimObsolete(budget);
       pages += step.pages;
       more = step.more;
