@@ -7,9 +7,9 @@
 
 #include <atomic>
 #include <thread>
-#include <vector>
 
 #include "src/mmu/vm.h"
+#include "tests/concurrent/beside.h"
 #include "tests/harness/small_vm.h"
 
 namespace shadowmmu::testing {
@@ -46,16 +46,7 @@ class ParallelFaults : public ::testing::Test {
   // Runs step(v) in a thread for each vCPU, all beginning at once.
   template <typename Step>
   void Together(Step step) {
-    std::atomic<unsigned> waiting{kVcpus};
-    std::vector<std::thread> threads;
-    for (unsigned v = 0; v < kVcpus; ++v) {
-      threads.emplace_back([&, v] {
-        --waiting;
-        while (waiting != 0) std::this_thread::yield();
-        step(v);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+    testing::Together(kVcpus, step);
   }
 
   SmallVm vm_;

@@ -7,45 +7,18 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <numeric>
 #include <optional>
 #include <span>
-#include <thread>
-#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "src/mmu/vm.h"
+#include "tests/concurrent/beside.h"
 #include "tests/harness/small_vm.h"
 #include "tests/mmu/unsync_fixture.h"
 
 namespace shadowmmu::testing {
 namespace {
-
-// A call on a thread of its own.
-class Beside {
- public:
-  explicit Beside(std::function<void()> call)
-      : thread_([this, call = std::move(call)] {
-          call();
-          done_ = true;
-        }) {}
-  ~Beside() { Join(); }
-
-  bool done() const { return done_; }
-  void Join() {
-    if (thread_.joinable()) thread_.join();
-  }
-
- private:
-  std::atomic<bool> done_{false};
-  std::thread thread_;
-};
-
-template <typename Condition>
-void Await(Condition condition) {
-  while (!condition()) std::this_thread::yield();
-}
 
 // Waits until another thread has `lock`, and for a while in which it comes as
 // far as it can.
@@ -56,7 +29,7 @@ void AwaitTaken(Lock& lock) {
     lock.Unlock();
     return false;
   });
-  for (int i = 0; i < 20; ++i) std::this_thread::yield();
+  LetOthersRun();
 }
 
 // A fault that is under way while the structure lock is the test's.

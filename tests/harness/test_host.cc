@@ -226,6 +226,7 @@ void TestHost::Detach(VcpuId id) {
 }
 
 void TestHost::Kick(const VcpuSet& set) {
+  if (kick_hook_) kick_hook_(set);
   const std::lock_guard lock(cpus_mutex_);
   ++kicks_;
   if (kick_delivery_ == Delivery::kLose) return;
@@ -235,6 +236,7 @@ void TestHost::Kick(const VcpuSet& set) {
 }
 
 void TestHost::FlushTlb(const VcpuSet& set, FlushRange range) {
+  if (flush_hook_) flush_hook_(set);
   const std::lock_guard lock(cpus_mutex_);
   ++flushes_;
   if (flush_delivery_ == Delivery::kLose) return;
@@ -266,6 +268,7 @@ uint64_t TestHost::kicks() const {
 // ---- What the library told ----
 
 void TestHost::MarkYoung(Hva hva, Pfn pfn, Level level) {
+  if (young_hook_) young_hook_(hva);
   const std::lock_guard lock(mutex_);
   for (uint64_t i = 0; i < PagesPerEntry(level); ++i) {
     young_.emplace(PageOf(hva) + i * kPageSize, pfn + i);
@@ -319,6 +322,18 @@ void TestHost::SetReadHook(std::function<void(Hva)> hook) {
 
 void TestHost::SetAllocateHook(std::function<void()> hook) {
   allocate_hook_ = std::move(hook);
+}
+
+void TestHost::SetYoungHook(std::function<void(Hva)> hook) {
+  young_hook_ = std::move(hook);
+}
+
+void TestHost::SetKickHook(std::function<void(const VcpuSet&)> hook) {
+  kick_hook_ = std::move(hook);
+}
+
+void TestHost::SetFlushHook(std::function<void(const VcpuSet&)> hook) {
+  flush_hook_ = std::move(hook);
 }
 
 void TestHost::SetStallHook(std::function<void(const Stall&)> hook) {

@@ -144,6 +144,12 @@ class TestHost : public Host, public PhysicalMemory {
   void SetReadHook(std::function<void(Hva)> hook);
   // The same for AllocateZeroed, before it allocates.
   void SetAllocateHook(std::function<void()> hook);
+  // The same for MarkYoung: of the page that faulted, with no lock held.
+  void SetYoungHook(std::function<void(Hva)> hook);
+  // The same for Kick and FlushTlb, before they reach a CPU; the library may
+  // hold its MMU lock.
+  void SetKickHook(std::function<void(const VcpuSet&)> hook);
+  void SetFlushHook(std::function<void(const VcpuSet&)> hook);
   // Called by NoteStall.
   void SetStallHook(std::function<void(const Stall&)> hook);
   // What Format() answers; before the Mmu is made.
@@ -209,6 +215,9 @@ class TestHost : public Host, public PhysicalMemory {
   std::function<void(Hva, AccessType)> resolve_hook_;
   std::function<void(Hva)> read_hook_;
   std::function<void()> allocate_hook_;
+  std::function<void(Hva)> young_hook_;
+  std::function<void(const VcpuSet&)> kick_hook_;
+  std::function<void(const VcpuSet&)> flush_hook_;
   std::function<void(const Stall&)> stall_hook_;
 
   LibraryMemory library_memory_;
