@@ -9,10 +9,13 @@
 // again and again; each is timed. Figures are microseconds, medians of the
 // rounds: `op`, how long the operation took; `stall`, the longest fault while
 // it did, and `stall_max` of all rounds; `lock`, the longest that the MMU lock
-// was held exclusively in all of them (two looks at the clock for each hold).
-// `faults`: how many there were meanwhile.
+// was held exclusively in all of them (two looks at the clock for each hold);
+// `holds_<ns>`, how many holds of a round took so long or longer, and less than
+// twice as long (the first one, of 512: all shorter ones, too), the mean of all
+// rounds. `faults`: how many there were meanwhile.
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -84,11 +87,16 @@ class StalledVm {
       }
     });
     while (!begun) std::this_thread::yield();
+    const Stats before = vm_.stats();
     const Clock::time_point from = Clock::now();
     Operate(what, from + nothing);
     const double took = Microseconds(Clock::now() - from);
+    const Stats after = vm_.stats();
     done = true;
     guest.join();
+    for (size_t i = 0; i < holds_.size(); ++i) {
+      holds_[i] += after.lock_holds[i] - before.lock_holds[i];
+    }
     return took;
   }
   void Restore(What what) {
@@ -97,6 +105,8 @@ class StalledVm {
   }
 
   double longest() const { return Microseconds(longest_); }
+  // As Stats::lock_holds, of all that was done.
+  const std::array<uint64_t, 32>& holds() const { return holds_; }
   uint64_t faults() const { return faults_; }
   Stats stats() const { return vm_.stats(); }
 
@@ -140,7 +150,20 @@ class StalledVm {
   VcpuMmu& vcpu_;
   uint64_t faults_ = 0;
   Clock::duration longest_{};
+  std::array<uint64_t, 32> holds_{};
 };
+
+void ReportHolds(benchmark::State& state, const StalledVm& vm, int rounds) {
+  constexpr size_t kShortest = 9;
+  uint64_t holds = 0;
+  for (size_t i = 0; i < vm.holds().size(); ++i) {
+    holds += vm.holds()[i];
+    if (i < kShortest || holds == 0) continue;
+    state.counters[absl::StrCat("holds_", uint64_t{1} << i)] =
+        static_cast<double>(holds) / rounds;
+    holds = 0;
+  }
+}
 
 void RunStall(benchmark::State& state, What what, uint64_t pages) {
   StalledVm vm(pages);
@@ -167,6 +190,7 @@ void RunStall(benchmark::State& state, What what, uint64_t pages) {
   state.counters["faults"] = Median(faults);
   state.counters["lock"] =
       static_cast<double>(vm.stats().longest_lock_hold_ns) / 1000;
+  ReportHolds(state, vm, rounds + 1);
 }
 
 }  // namespace
