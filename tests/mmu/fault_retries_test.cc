@@ -145,8 +145,8 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& pair) { return NameOf(pair.param); });
 
 // An attempt that shares the lock finds out by itself that it is stale, and the
-// next one that its root is good: the lock is taken exclusively by the notifiers
-// alone, and to tell how often it was.
+// next one that its root is good: the lock is taken exclusively by the
+// notifiers alone, and to tell how often it was.
 TEST_F(FaultRetries, AStaleAttemptIsNotMadeAgainAlone) {
   vm_.host().SetResolveHook([&](Hva, AccessType) {
     ASSERT_TRUE(vm_.mmu().InvalidateBegin(DataPage()).ok());
