@@ -42,7 +42,10 @@ struct Access {
   uint32_t pkru = 0;
   // The error code that the CPU reported for this access when it walked the
   // shadow tables; absent when there was none (an emulated access, a
-  // pre-fault). A hint only: the library decides by the guest's tables.
+  // pre-fault). A hint: the library decides by the guest's tables. But it must
+  // be the CPU's own: a store that the CPU says it may not make to a page that
+  // is there, where only the dirty log protects the page, is resolved by that
+  // alone; where something else forbids it, too, the CPU's next fault says so.
   std::optional<uint32_t> reported_error = std::nullopt;
 };
 

@@ -43,7 +43,8 @@ enum class MemoryFaultReason : uint8_t {
 
 struct FaultOutcome {
   enum class Kind : uint8_t {
-    kResume,         // the access will go through now: enter the guest again
+    kResume,         // enter the guest again: the access goes through now, or
+                     // faults for what is still in its way
     kGuestFault,     // inject guest_fault
     kEmulate,        // gpa and emulate_reason say what
     kMemoryFault,    // gpa and memory_fault_reason say what

@@ -188,7 +188,7 @@ class Host {
   // From now on the guest may read (young) or write (dirty) the page of `level`
   // at `hva`, which `pfn` backs. Never late: called before the entry that
   // allows it exists. Said once: what the guest may do it may do again, also
-  // after a dirty log kept it from that, until BeginInvalidation. Under the MMU
+  // after a dirty log kept it from that, until InvalidateBegin. Under the MMU
   // lock for what is prefetched; of an access with no lock held.
   virtual void MarkYoung(Hva hva, Pfn pfn, Level level) = 0;
   virtual void MarkDirty(Hva hva, Pfn pfn, Level level) = 0;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "src/mmu/audit_lists.h"
+#include "src/mmu/flush.h"
 
 namespace shadowmmu {
 
@@ -17,6 +18,7 @@ void AuditRoots::Check() {
       CountRoot(previous.root);
     }
     CheckKeys(*vcpu);
+    CheckEntered(*vcpu);
     if (vcpu->root.epoch != vm_.generations.arena_epoch) continue;
     CheckHardwareRoot(*vcpu);
   }
@@ -53,7 +55,28 @@ void AuditRoots::CheckKeys(const VcpuState& vcpu) {
 
 void AuditRoots::CountRoot(const RootHandle& root) {
   if (root.epoch != vm_.generations.arena_epoch) return;
-  root.ForEachPage([&](TableIndex table) { ++held_[ToInt(table)]; });
+  root.ForEachPage([&](TableIndex table) {
+    vm_.lock.AssertHeld();
+    ++held_[ToInt(table)];
+    const ShadowPage& page = vm_.arena.Page(table);
+    if (page.mmu_valid_gen != root.mmu_valid_gen) {
+      Violation(report_, 5, "a root of generation ", root.mmu_valid_gen,
+                " has table ", ToInt(table), " of generation ",
+                page.mmu_valid_gen);
+    }
+  });
+}
+
+// Who is in the guest on an obsolete root has been asked to load another. The
+// requests are looked at first: who serves them is outside until it has a root.
+void AuditRoots::CheckEntered(const VcpuState& vcpu) {
+  const uint32_t requests = vcpu.requests.load();
+  if (InGuestOnObsoleteRoot(vm_, vcpu) &&
+      (requests & request::kReloadRoot) == 0) {
+    Violation(report_, 5, "vCPU ", ToInt(vcpu.id),
+              " is in the guest on an obsolete root, and is not asked to load "
+              "another");
+  }
 }
 
 // What the vCPU's CPU walks from is what its root handle says.

@@ -1,5 +1,6 @@
 // The audit's look at where vCPUs walk from: counts of roots, the keys of those
-// that a vCPU keeps, and what its CPU is pointed to (invariants 4, 11).
+// that a vCPU keeps, their generations, and what its CPU is pointed to
+// (invariants 4, 5, 11).
 //
 // Locking: the MMU lock.
 
@@ -27,6 +28,8 @@ class AuditRoots {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckKeys(const VcpuState& vcpu)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock, vcpu.roots_lock);
+  void CheckEntered(const VcpuState& vcpu)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckHardwareRoot(const VcpuState& vcpu)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm_.lock);
   void CheckQuadrant(const VcpuState& vcpu, unsigned i)

@@ -1,6 +1,7 @@
 #include "src/mmu/fast_fault.h"
 
 #include "src/mmu/roots.h"
+#include "src/mmu/spte_write.h"
 
 namespace shadowmmu {
 namespace {
@@ -22,19 +23,6 @@ SpteRef FindLeaf(Vm& vm, const RootHandle& root, Gva gva)
   return SpteRef();
 }
 
-// Makes a leaf writable again. False: it is not log-protected, or not any more.
-bool Lift(std::atomic<uint64_t>& entry, uint64_t bits) {
-  while (Spte(bits).log_protected()) {
-    // Fails for accessed and dirty bits that the CPU sets, too.
-    if (entry.compare_exchange_weak(bits,
-                                    Spte(bits).LogProtectionLifted().bits(),
-                                    std::memory_order_acq_rel)) {
-      return true;
-    }
-  }
-  return false;
-}
-
 }  // namespace
 
 bool FastFault(Vm& vm, VcpuState& vcpu, Gva gva) {
@@ -45,16 +33,15 @@ bool FastFault(Vm& vm, VcpuState& vcpu, Gva gva) {
   if (!RootUsable(vm, vcpu.root)) return false;
   const SpteRef ref = FindLeaf(vm, vcpu.root, gva);
   if (ref.nil()) return false;
-  const Spte spte = vm.arena.Load(ref);
-  if (!spte.log_protected()) return false;
+  if (!vm.arena.Load(ref).log_protected()) return false;
   const ShadowPage& page = vm.arena.Page(ref.table());
   if (page.unsync.load(std::memory_order_acquire)) return false;
   const Gfn gfn = vm.arena.GfnOf(ref);
   const Memslot* slot =
       vcpu.writer.slot_cache.Find(vm.slot_table(), page.role.space(), gfn);
-  if (slot == nullptr) return false;
+  if (slot == nullptr || !slot->live() || slot->read_only()) return false;
   slot->MarkDirty(gfn);
-  if (!Lift(vm.arena.Entry(ref), spte.bits())) return false;
+  if (!LiftLogProtection(vm, ref)) return false;
   vcpu.fast_faults.Increment();
   return true;
 }

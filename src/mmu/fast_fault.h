@@ -5,18 +5,22 @@
 //
 //  1. A leaf that is log-protected would be writable if the slot did not log:
 //     the guest's tables allow it, the Host was told (MarkDirty) and has the
-//     page writable, and no shadowed table lies in it. Whatever ends one of
-//     these takes the entry's bit, or the entry, with it.
+//     page writable, and the page is not tracked. Whatever ends one of these
+//     takes the entry's bit, or the entry, with it. (Of a slot that became
+//     read-only, or INVALID, a moment after: so that is asked.)
 //  2. Under the MMU lock held shared nothing is taken away, so the leaf that
-//     was found still maps what it did. The one thing that may come is tracking
-//     of its page: it clears both bits in one step, and the compare-exchange
-//     fails, or it comes after and clears what was set.
+//     was found still maps what it did. What may come is tracking of its page,
+//     which clears both bits in one step, so that the compare-exchange fails,
+//     or clears what it set; and another fault that changes the entry in place,
+//     which looks again at what it would take away.
 //  3. The page is marked first: that of a writable spte is marked
 //     (dirty_bitmap.h).
 //  4. Not in an unsync page. Its guest table may say by now that the page is
 //     read-only, and a CPU that has had a fault for that must not find the
-//     store allowed afterwards. (That the table is left unsync only after the
-//     look is as if the store had come first.)
+//     store allowed afterwards. (It may if the table becomes unsync just after
+//     the look, and the guest has edited it and had its fault before the entry
+//     is set; so it may where a fault goes the long way. The next flush ends
+//     it.)
 //  5. Whether the access is allowed is not asked: that the entry is writable is
 //     right, whoever asked for it. If something else forbids the access, the
 //     CPU faults again, and finds no log-protected entry.

@@ -6,7 +6,8 @@
 //  2. The obsolete walk goes oldest first, and stops at the first current page.
 //     It zaps whole pages, so that sptes leave the rmaps of live slots too.
 //  3. It breaks the lock when others wait, with nothing half-done: every page
-//     zapped before the break is flushed and freed.
+//     zapped before the break is freed, and was flushed if any CPU was on an
+//     obsolete root.
 //
 // Locking: takes the MMU lock.
 

@@ -115,6 +115,20 @@ SetResult SetLeaf(Vm& vm, Writer& writer, VmHold hold, SpteRef ref,
   return result;
 }
 
+bool LiftLogProtection(Vm& vm, SpteRef ref) {
+  std::atomic<uint64_t>& entry = vm.arena.Entry(ref);
+  uint64_t bits = entry.load(std::memory_order_acquire);
+  while (Spte(bits).log_protected()) {
+    // Fails for accessed and dirty bits that the CPU sets, too.
+    if (entry.compare_exchange_weak(bits,
+                                    Spte(bits).LogProtectionLifted().bits(),
+                                    std::memory_order_acq_rel)) {
+      return true;
+    }
+  }
+  return Spte(bits).writable();  // another fault was first
+}
+
 void LinkTable(Vm& vm, Writer& writer, SpteRef ref, TableIndex child) {
   SMMU_CHECK(!vm.arena.Load(ref).present()) << ref << " is in use";
   SMMU_CHECK(!OutOfStep(vm, child)) << ref << " would link an unsync page";

@@ -17,7 +17,7 @@
 //     something must go first, the caller has to hold it exclusively.
 //
 // Locking: the MMU lock; what only adds does so under it held shared, too, and
-// takes the locks of the page, and of the list, by itself.
+// takes the locks of the page, and of the list, by itself, where it needs them.
 
 #ifndef SHADOWMMU_MMU_SPTE_WRITE_H_
 #define SHADOWMMU_MMU_SPTE_WRITE_H_
@@ -49,6 +49,10 @@ enum class SetResult : uint8_t {
 SetResult SetLeaf(Vm& vm, Writer& writer, VmHold hold, SpteRef ref,
                   const NewLeaf& leaf, FlushObligation& flush)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
+
+// Makes a leaf writable that is log-protected. No lock of the page or the list:
+// by compare-exchange. False: it is not so any more, and not writable.
+bool LiftLogProtection(Vm& vm, SpteRef ref) ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 
 // Makes entry `ref`, which is not present, point to `child`.
 void LinkTable(Vm& vm, Writer& writer, SpteRef ref, TableIndex child)

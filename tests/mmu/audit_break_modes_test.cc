@@ -133,6 +133,24 @@ TEST_F(AuditBreakModes, Invariant4ADirectoryOfAnotherQuarterIsReported) {
   });
 }
 
+TEST_F(AuditBreakModes, Invariant5ARootOfAnotherGenerationIsReported) {
+  vm_.ExpectReported(5, "a root of generation ", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    uint64_t& generation = vm.vcpus[0]->root.mmu_valid_gen;
+    return Set(generation, generation + 1);
+  });
+}
+
+TEST_F(AuditBreakModes, Invariant5AVcpuThatRunsOnAnObsoleteRootIsReported) {
+  ASSERT_TRUE(vm_.small().vcpu(0).mmu().EnterGuest().resume());
+  vm_.ExpectReported(5, "vCPU 0 is in the guest on an obsolete root",
+                     [](Vm& vm) {
+                       vm.lock.AssertHeld();
+                       return Set(vm.vcpus[0]->entered_generation, 0);
+                     });
+  vm_.small().vcpu(0).mmu().ExitGuest();
+}
+
 TEST_F(AuditBreakModes, Invariant4ARootEntryForATableThatIsNotHeldIsReported) {
   vm_.ExpectReported(4, "vCPU 3 walks from another root", [](Vm& vm) {
     vm.lock.AssertHeld();

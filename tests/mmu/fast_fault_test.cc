@@ -4,9 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
 #include <vector>
 
-#include "shadowmmu/registers.h"
+#include "src/mmu/flush.h"
+#include "src/mmu/spte_write.h"
 #include "tests/harness/small_vm.h"
 #include "tests/mmu/every_mode.h"
 #include "tests/mmu/unsync_fixture.h"
@@ -137,6 +142,54 @@ TEST_F(FastFault, NotWhatTheSlotHasReadOnlyByNow) {
   ExpectRefused(cpu_->Touch(kGva, Write()), FaultOutcome::Kind::kEmulate);
   SetFlags(SlotFlags::kLogDirty);
   ExpectStore(kGva, 0);
+}
+
+// A slot update is published a moment before it has reached the entries.
+TEST_F(FastFault, NotInASlotThatIsReadOnlyOrGoesByNow) {
+  MapWrittenAndLogged(kGva, kData);
+  Access store = Write();
+  store.reported_error = pf_error::kPresent | pf_error::kWrite;
+  const auto publish = [&](SlotFlags flags, SlotState state) {
+    Vm& vm = vm_.mmu().internals();
+    MutexLock update(&vm.slots.update_lock());
+    const SlotTable& table = vm.slots.Current();
+    Memslot slot = *table.FindById(kNormal, kSlot);
+    slot.spec.flags = flags;
+    slot.state = state;
+    vm.slots.Publish(
+        table.Replacing(std::make_shared<const Memslot>(std::move(slot))));
+  };
+  publish(SlotFlags::kLogDirty | SlotFlags::kReadOnly, SlotState::kLive);
+  EXPECT_EQ(cpu_->mmu().HandleFault(kGva, store).kind,
+            FaultOutcome::Kind::kEmulate);
+  publish(SlotFlags::kLogDirty, SlotState::kInvalid);
+  EXPECT_EQ(cpu_->mmu().HandleFault(kGva, store).kind,
+            FaultOutcome::Kind::kRetry);
+  EXPECT_EQ(FastFaults(), 0u);
+  publish(SlotFlags::kLogDirty, SlotState::kLive);
+  ExpectStore(kGva, 1);
+}
+
+// Another CPU's TLB may not know yet what the first fault has done.
+TEST_F(FastFault, TheSecondOfTwoOnOnePageFindsItWritable) {
+  MapWrittenAndLogged(kGva, kData);
+  Vm& vm = vm_.mmu().internals();
+  SpteRef leaf;
+  {
+    const VmLock held(vm);
+    leaf = vm.lists.Newest(
+        *vm.slot_table()
+             .Find(kNormal, kData)
+             ->rmaps->Head(kData, Level::k4K, vm.generations.arena_epoch));
+    EXPECT_TRUE(vm.arena.Load(leaf).log_protected());
+  }
+  ExpectStore(kGva, 1);
+  const VmLock held(vm);
+  EXPECT_TRUE(LiftLogProtection(vm, leaf));
+  FlushObligation flush;
+  DropEntry(vm, leaf, flush);
+  flush.Pay(vm);
+  EXPECT_FALSE(LiftLogProtection(vm, leaf));
 }
 
 // The page becomes a page table after it was protected for the log.

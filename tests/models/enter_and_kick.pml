@@ -70,8 +70,9 @@
  *
  * Two orderings are stronger than these properties need: the stores of mode =
  * outside may wait in the buffer (OUTSIDE_RELAXED: both checks still pass), and the
- * spte's clear may too, as the relaxed store that Clearing::kStore is (it is one
- * here): the or that follows drains it.
+ * spte's clear may too, as a relaxed store (it is one here): the or that follows
+ * drains it. Clearing::kStore, which no or follows, is used where no CPU is on an
+ * obsolete root, and none can come there (slot_deletion.pml).
  */
 
 #ifdef CHECK_PROGRESS
