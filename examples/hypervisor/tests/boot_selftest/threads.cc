@@ -33,7 +33,7 @@ namespace {
 thread_local int own = 3;
 
 void TestStartAndJoin() {
-  constexpr int kRounds = 200;
+  constexpr int kRounds = 50;
   int sum = 0;
   for (int i = 0; i < kRounds; ++i) {
     uint32_t cpu = 0;
@@ -67,7 +67,7 @@ void TestTooMany() {
 
 template <typename Lock>
 void Contend(Lock lock, const char* what) {
-  constexpr uint64_t kSteps = 30000;
+  constexpr uint64_t kSteps = 5000;
   uint64_t count = 0;
   const auto add = [&] {
     for (uint64_t i = 0; i < kSteps; ++i) lock([&] { ++count; });
@@ -104,7 +104,7 @@ void TestMutexes() {
 
 // Two threads that wake each other, in turns.
 void TestPingPong() {
-  constexpr int kTurns = 3000;
+  constexpr int kTurns = 500;
   std::mutex mutex;
   std::condition_variable changed;
   int turn = 0;
@@ -124,21 +124,21 @@ void TestPingPong() {
   absl::Mutex abseil;
   int stage = 0;
   std::thread waiter([&] {
-    for (int i = 1; i < 200; i += 2) {
+    for (int i = 1; i < 100; i += 2) {
       const auto is_mine = [&] { return stage == i; };
       abseil.LockWhen(absl::Condition(&is_mine));
       ++stage;
       abseil.Unlock();
     }
   });
-  for (int i = 0; i < 200; i += 2) {
+  for (int i = 0; i < 100; i += 2) {
     const auto is_mine = [&] { return stage == i; };
     abseil.LockWhen(absl::Condition(&is_mine));
     ++stage;
     abseil.Unlock();
   }
   waiter.join();
-  Expect(stage == 200, "absl::Mutex's conditions wake the other CPU");
+  Expect(stage == 100, "absl::Mutex's conditions wake the other CPU");
 }
 
 void TestTimeouts() {
@@ -168,7 +168,7 @@ void TestTimeouts() {
 
 // Blocks of many sizes, filled, checked, and given back by the other thread.
 void TestMallocFromBoth() {
-  constexpr int kBlocks = 3000;
+  constexpr int kBlocks = 1000;
   std::array<std::vector<std::vector<uint8_t>>, 2> blocks;
   std::atomic<bool> good = true;
   const auto make = [&](unsigned which) {
