@@ -10,7 +10,6 @@
 #include "boot/per_cpu.h"
 #include "boot/processors.h"
 #include "boot/spin_lock.h"
-#include "boot/tsc_clock.h"
 #include "shim/futex.h"
 #include "shim/process_calls.h"
 
@@ -110,11 +109,6 @@ int64_t CloneCall(const SyscallFrame& frame) {
 void ExitThreadCall() {
   // The caller's stack is given back as soon as somebody knows: rule 2.
   LeaveThread(ap_stacks + (CpuIndex() + 1) * kIdleStackBytes);
-}
-
-void YieldCall() {
-  constexpr uint64_t kNap = 20'000;  // ns
-  if (RunningThreads() > 1) SleepUntil(MonotonicNanoseconds() + kNap);
 }
 
 int64_t ThreadId() { return kProcessId + CpuIndex(); }

@@ -28,10 +28,6 @@ int64_t CloneCall(const SyscallFrame& frame);
 // exit, of a thread that is not the process's first.
 [[noreturn]] void ExitThreadCall();
 
-// sched_yield: gives the host of a virtual machine the chance to run the CPU
-// that the caller waits for.
-void YieldCall();
-
 // The number of the thread that calls.
 int64_t ThreadId();
 

@@ -136,8 +136,10 @@ absl::Status Vcpu::Enter() {
 absl::StatusOr<bool> Vcpu::Ready() {
   vm_.states().Prepare(number_);
   FaultOutcome ready = mmu_->EnterGuest();
-  if (ready.kind == FaultOutcome::Kind::kMemoryFault) {
-    // The slot of its root may be away just now.
+  if (ready.kind == FaultOutcome::Kind::kMemoryFault ||
+      ready.kind == FaultOutcome::Kind::kRetry) {
+    // The slot of its root may be away just now, or about to go: wait until it
+    // is back.
     const absl::ReaderMutexLock memory_is_there(&vm_.memory_lock());
     vm_.states().Prepare(number_);
     ready = mmu_->EnterGuest();

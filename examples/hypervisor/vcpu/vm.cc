@@ -126,6 +126,8 @@ absl::Status Vm::Tick(unsigned vcpu) {
   return done;
 }
 
+// A period begins when what was done is over: however long it takes, on a busy
+// machine, the guest runs in between.
 absl::Status Vm::DoWhatIsDue(unsigned vcpu) {
   const uint64_t now = clock_.Nanoseconds();
   constexpr uint64_t kMillisecond = 1'000'000;
@@ -138,15 +140,16 @@ absl::Status Vm::DoWhatIsDue(unsigned vcpu) {
     ReceiveInput(vcpu);
   }
   if (options_.bump_every_ms != 0 && now >= next_bump_) {
-    next_bump_ = now + options_.bump_every_ms * kMillisecond;
     Invalidate();
+    next_bump_ = clock_.Nanoseconds() + options_.bump_every_ms * kMillisecond;
   } else if (obsolete_left_) {
     obsolete_left_ = mmu_->ReclaimObsolete(kReclaimAtOnce).more;
     statistics_.CountReclaim(clock_.Nanoseconds() - now);
   }
   if (options_.unplug_every_ms != 0 && now >= next_replug_) {
-    next_replug_ = now + options_.unplug_every_ms * kMillisecond;
     if (absl::Status done = ReplugMemory(); !done.ok()) return done;
+    next_replug_ =
+        clock_.Nanoseconds() + options_.unplug_every_ms * kMillisecond;
     ++statistics_.unplugs;
   }
   const uint64_t exits = exits_.load(std::memory_order_relaxed);
