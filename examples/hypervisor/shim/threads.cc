@@ -10,6 +10,7 @@
 #include "boot/per_cpu.h"
 #include "boot/processors.h"
 #include "boot/spin_lock.h"
+#include "boot/tsc_clock.h"
 #include "shim/futex.h"
 #include "shim/process_calls.h"
 
@@ -109,6 +110,17 @@ int64_t CloneCall(const SyscallFrame& frame) {
 void ExitThreadCall() {
   // The caller's stack is given back as soon as somebody knows: rule 2.
   LeaveThread(ap_stacks + (CpuIndex() + 1) * kIdleStackBytes);
+}
+
+void YieldCall() {
+  constexpr uint32_t kCalls = 16;
+  constexpr uint64_t kNap = 20'000;  // ns
+  // Of the CPU's own.
+  constinit static uint32_t calls[kMaxCpus] = {};
+  if (++calls[CpuIndex()] % kCalls != 0 || RunningThreads() == 1) {
+    return Pause();
+  }
+  SleepUntil(MonotonicNanoseconds() + kNap);
 }
 
 int64_t ThreadId() { return kProcessId + CpuIndex(); }

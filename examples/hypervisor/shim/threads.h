@@ -28,6 +28,11 @@ int64_t CloneCall(const SyscallFrame& frame);
 // exit, of a thread that is not the process's first.
 [[noreturn]] void ExitThreadCall();
 
+// sched_yield. Who calls it again and again waits for another CPU, which, where
+// the machine is a virtual one, may wait for a processor: now and then the
+// caller gives up its own for a moment.
+void YieldCall();
+
 // The number of the thread that calls.
 int64_t ThreadId();
 
