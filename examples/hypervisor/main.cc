@@ -10,6 +10,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -17,6 +19,7 @@
 #include "boot/cpu.h"
 #include "boot/exit.h"
 #include "boot/module.h"
+#include "boot/processors.h"
 #include "boot/tsc_clock.h"
 #include "loaders/bundle.h"
 #include "loaders/bzimage.h"
@@ -25,6 +28,7 @@
 #include "loaders/guest_memory.h"
 #include "svm/svm.h"
 #include "vcpu/cpuid.h"
+#include "vcpu/statistics.h"
 #include "vcpu/vcpu.h"
 #include "vcpu/vm.h"
 
@@ -63,11 +67,34 @@ void WriteToCom2(const std::string& text) {
   }
 }
 
-absl::Status RunToTheEnd(Vm& vm, const Cpuid& cpuid, const CpuState& first) {
-  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu = Vcpu::Create(vm, cpuid, first);
+// Runs one vCPU on the CPU that calls, until the guest has ended.
+absl::Status RunVcpu(Vm& vm, const Cpuid& cpuid, unsigned number,
+                     const CpuState* first) {
+  if (absl::Status on = EnableSvm(); !on.ok()) return on;
+  absl::StatusOr<std::unique_ptr<Vcpu>> vcpu =
+      Vcpu::Create(vm, cpuid, number, first);
   if (!vcpu.ok()) return vcpu.status();
-  while (!vm.ended()) {
-    if (absl::Status good = (*vcpu)->RunOnce(); !good.ok()) return good;
+  absl::Status ran = absl::OkStatus();
+  while (ran.ok() && !vm.ended()) ran = (*vcpu)->RunOnce();
+  vm.AddStatistics((*vcpu)->statistics());
+  return ran;
+}
+
+// vCPU 0 here, the others on CPUs of their own. One that fails ends all.
+absl::Status RunToTheEnd(Vm& vm, const Cpuid& cpuid, const CpuState& first) {
+  std::vector<absl::Status> ran(vm.board().vcpus());
+  const auto run = [&](unsigned number) {
+    ran[number] = RunVcpu(vm, cpuid, number, number == 0 ? &first : nullptr);
+    if (!ran[number].ok()) vm.End(ExitStatus::kBadBundle);
+  };
+  std::vector<std::thread> others;
+  for (unsigned number = 1; number < ran.size(); ++number) {
+    others.emplace_back(run, number);
+  }
+  run(0);
+  for (std::thread& other : others) other.join();
+  for (const absl::Status& status : ran) {
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -76,6 +103,11 @@ absl::StatusOr<ExitStatus> Run() {
   if (absl::Status on = EnableSvm(); !on.ok()) return on;
   const absl::StatusOr<Bundle> bundle = Bundle::Read(BootModule());
   if (!bundle.ok()) return bundle.status();
+  // A thread for each, and no more.
+  if (bundle->options.vcpus == 0 || bundle->options.vcpus > CpuCount()) {
+    return absl::InvalidArgumentError(
+        "vcpus: the machine has not so many CPUs");
+  }
   Cpuid cpuid;
   cpuid.Apply(bundle->options.cpu_flags);
   // Linux would look for the rest of an APIC system, and finds a PC of its time
@@ -94,11 +126,12 @@ absl::StatusOr<ExitStatus> Run() {
       Vm::Create(*memory, clock, bundle->options, cpuid.physical_bits());
   if (!vm.ok()) return vm.status();
   const absl::Status ran = RunToTheEnd(**vm, cpuid, *first);
-  (*vm)->statistics().run_ns = clock.Nanoseconds();
+  ExitStatistics statistics = (*vm)->statistics();
+  statistics.run_ns = clock.Nanoseconds();
   const shadowmmu::Stats stats = (*vm)->mmu().GetStats();
   if (bundle->options.statistics == Statistics::kCom2) {
-    WriteToCom2((*vm)->statistics().Json(stats));
-    std::printf("\n%s", (*vm)->statistics().Table(stats).c_str());
+    WriteToCom2(statistics.Json(stats));
+    std::printf("\n%s", statistics.Table(stats).c_str());
   }
   if (!ran.ok()) return ran;
   return *(*vm)->ended();
@@ -115,7 +148,7 @@ unsigned CodeOf(const absl::Status& status) {
 }  // namespace hypervisor
 
 int main() {
-  // One CPU, whose locks the library orders itself.
+  // The library orders its locks itself.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const absl::StatusOr<hypervisor::ExitStatus> status = hypervisor::Run();
   if (!status.ok()) {

@@ -9,7 +9,8 @@
 // The interrupt's handler counts, and nothing else: it may come at any
 // instruction where interrupts are on.
 //
-// Thread safety: one CPU.
+// Thread safety: each CPU has its own timer, and each call is about that of the
+// CPU which makes it.
 
 #ifndef HYPERVISOR_BOOT_APIC_TIMER_H_
 #define HYPERVISOR_BOOT_APIC_TIMER_H_
@@ -20,6 +21,8 @@ namespace hypervisor {
 
 // Called once, at boot: `hertz` is of calibration.h.
 void InitApicTimer(uint64_t hertz);
+// Called once on each other CPU: all count at the same rate.
+void StartApicTimer();
 
 // One interrupt, `nanoseconds` from now (at least one count of the timer), in
 // place of the one that was armed before. A time that is beyond what the timer
@@ -30,7 +33,12 @@ void ArmTimer(uint64_t nanoseconds);
 // No interrupt. One that the CPU has not taken yet may still come.
 void DisarmTimer();
 
-// Timer interrupts taken since boot.
+// What this CPU's timer is armed for, on MonotonicNanoseconds' scale, and how
+// to arm it for that again after something else; at once if that is over.
+uint64_t TimerArmedFor();
+void RearmTimer(uint64_t armed_before);
+
+// Timer interrupts that this CPU has taken since boot.
 uint64_t TimerTicks();
 
 // Halts until an interrupt has been handled; returns at once, after its

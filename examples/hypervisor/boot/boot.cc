@@ -10,8 +10,9 @@
 #include "boot/local_apic.h"
 #include "boot/memory_map.h"
 #include "boot/module.h"
+#include "boot/per_cpu.h"
 #include "boot/pic.h"
-#include "boot/segments.h"
+#include "boot/processors.h"
 #include "boot/tsc_clock.h"
 #include "shim/memory_calls.h"
 #include "shim/syscall.h"
@@ -21,8 +22,6 @@ extern "C" [[noreturn]] void EnterProcess(uint64_t stack_pointer);
 
 namespace hypervisor {
 namespace {
-
-constinit Segments boot_cpu_segments;
 
 void StartClocks() {
   SilencePics();
@@ -38,7 +37,7 @@ void StartClocks() {
 extern "C" [[noreturn]] void BootMain(const hypervisor::StartInfo* info) {
   using namespace hypervisor;  // NOLINT: it has to have C's name
   InitConsole();
-  boot_cpu_segments.Load();
+  LoadPerCpu(0);
   InitIdt();
   LoadIdt();
   if (info->magic != StartInfo::kMagic ||
@@ -51,5 +50,6 @@ extern "C" [[noreturn]] void BootMain(const hypervisor::StartInfo* info) {
   InitShimMemory(UsableRam(), ImageRange());
   StartClocks();
   InstallSyscalls();
+  StartProcessors();
   EnterProcess(BuildInitialStack(BootCommandLine()).value());
 }

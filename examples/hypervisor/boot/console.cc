@@ -1,6 +1,7 @@
 #include "boot/console.h"
 
 #include "boot/cpu.h"
+#include "boot/spin_lock.h"
 
 namespace hypervisor {
 namespace {
@@ -32,6 +33,8 @@ void WriteByte(char byte) {
   PortOut8(kPort, static_cast<uint8_t>(byte));
 }
 
+constinit SpinLock lock;
+
 }  // namespace
 
 void InitConsole() {
@@ -44,25 +47,33 @@ void InitConsole() {
   PortOut8(kModemControl, kDtrRts);
 }
 
-void ConsoleWrite(std::string_view text) {
+// Last words must get out, whoever has the lock: a CPU that met an exception
+// while it wrote, maybe.
+void ConsoleWrite(std::string_view text) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  constexpr uint64_t kPatience = 1'000'000'000;  // ns
+  const bool locked = lock.TryLockFor(kPatience);
   for (const char byte : text) WriteByte(byte);
+  if (locked) lock.Unlock();
 }
 
 void ConsoleWriteHex(uint64_t value) {
-  ConsoleWrite("0x");
+  char text[2 + 16] = {'0', 'x'};
+  unsigned count = 2;
   for (int shift = 60; shift >= 0; shift -= 4) {
-    WriteByte("0123456789abcdef"[(value >> shift) & 0xf]);
+    text[count++] = "0123456789abcdef"[(value >> shift) & 0xf];
   }
+  ConsoleWrite({text, count});
 }
 
 void ConsoleWriteDecimal(uint64_t value) {
-  char digits[20];
-  unsigned count = 0;
+  constexpr unsigned kDigits = 20;
+  char digits[kDigits];
+  unsigned first = kDigits;
   do {
-    digits[count++] = static_cast<char>('0' + value % 10);
+    digits[--first] = static_cast<char>('0' + value % 10);
     value /= 10;
   } while (value != 0);
-  while (count != 0) WriteByte(digits[--count]);
+  ConsoleWrite({digits + first, kDigits - first});
 }
 
 std::optional<char> ConsoleRead() {

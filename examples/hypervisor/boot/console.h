@@ -3,7 +3,8 @@
 // and stderr say. Works from the first instruction of C++ on, in interrupt
 // handlers too.
 //
-// Thread safety: one CPU; text from an interrupt handler may come in between.
+// Thread safety: any CPU; a call's text stays together. From an interrupt
+// handler that ends the hypervisor it may come in between.
 
 #ifndef HYPERVISOR_BOOT_CONSOLE_H_
 #define HYPERVISOR_BOOT_CONSOLE_H_

@@ -20,6 +20,10 @@ inline void PortOut8(uint16_t port, uint8_t value) {
   __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
 }
 
+inline void PortOut16(uint16_t port, uint16_t value) {
+  __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port));
+}
+
 inline void PortOut32(uint16_t port, uint32_t value) {
   __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port));
 }
@@ -79,6 +83,9 @@ inline void FlushTlb() {
   uint64_t cr3 = 0;
   __asm__ volatile("mov %%cr3, %0; mov %0, %%cr3" : "=r"(cr3) : : "memory");
 }
+
+// In a loop that waits for another CPU.
+inline void Pause() { __asm__ volatile("pause" : : : "memory"); }
 
 [[noreturn]] inline void HaltForEver() {
   while (true) __asm__ volatile("cli; hlt");

@@ -98,10 +98,12 @@ EnterProcess:
 
         .section .rodata
         .balign 8
+        .globl  early_gdt, initial_mxcsr
 early_gdt:
         .quad   0
         .quad   0x00af9b000000ffff      # 64-bit code
         .quad   0x00cf93000000ffff      # data
+        .quad   0x00cf9b000000ffff      # 32-bit code, for ap_start.S
 early_gdt_pointer:
         .word   . - early_gdt - 1
         .long   early_gdt
@@ -110,7 +112,7 @@ initial_mxcsr:
 
         .bss
         .balign 4096
-        .globl  boot_page_directories, boot_first_page_table
+        .globl  boot_page_directories, boot_first_page_table, boot_pml4
 boot_pml4:
         .skip   4096
 boot_pdpt:

@@ -2,7 +2,7 @@
 // which ends QEMU with the status code * 2 + 1 (so its status is never 0).
 // Where there is none, it says so and halts.
 //
-// Thread safety: any CPU, any context.
+// Thread safety: any CPU, any context; the other CPUs end with this one.
 
 #ifndef HYPERVISOR_BOOT_EXIT_H_
 #define HYPERVISOR_BOOT_EXIT_H_

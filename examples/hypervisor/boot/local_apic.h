@@ -13,7 +13,9 @@ namespace hypervisor {
 enum class ApicRegister : uint32_t {
   kId = 0x20,
   kEndOfInterrupt = 0xb0,
-  kSpuriousVector = 0xf0,
+  kSpurious = 0xf0,
+  kCommandLow = 0x300,
+  kCommandHigh = 0x310,
   kTimer = 0x320,
   kTimerInitialCount = 0x380,
   kTimerCurrentCount = 0x390,
@@ -34,6 +36,12 @@ inline void ApicWrite(ApicRegister which, uint32_t value) {
 // Switches this CPU's local APIC on, with nothing let in yet. Ends the
 // hypervisor if its registers are not where they are expected.
 void EnableLocalApic();
+
+// Sends an interrupt to the CPU whose local APIC has this number.
+void SendInterrupt(uint32_t apic_id, uint8_t vector);
+// INIT, and a start-up interrupt (code at `page` * 4096), to all other CPUs.
+void SendInitToOthers();
+void SendStartupToOthers(uint8_t page);
 
 }  // namespace hypervisor
 

@@ -1,11 +1,14 @@
 #include "boot/trap.h"
 
+#include <atomic>
 #include <string_view>
 
 #include "boot/apic_timer.h"
 #include "boot/console.h"
 #include "boot/cpu.h"
 #include "boot/exit.h"
+#include "boot/local_apic.h"
+#include "boot/per_cpu.h"
 #include "boot/pic.h"
 
 // From the linker and the C library's start: where code begins and ends.
@@ -68,12 +71,19 @@ void PrintCallers(uint64_t stack_pointer) {
 }
 
 [[noreturn]] void Die(const TrapFrame& frame) {
-  // A fault in here would come back to the same stack, again and again.
-  constinit static bool dying = false;
-  if (dying) ExitMachine(kExitException);
-  dying = true;
+  // A fault in here would come back to the same stack, again and again; and one
+  // report is enough.
+  constexpr uint32_t kNobody = ~0u;
+  constinit static std::atomic<uint32_t> dying = kNobody;
+  uint32_t first = kNobody;
+  if (!dying.compare_exchange_strong(first, CpuIndex())) {
+    if (first == CpuIndex()) ExitMachine(kExitException);
+    HaltForEver();
+  }
 
-  ConsoleWrite("\nhypervisor: exception ");
+  ConsoleWrite("\nhypervisor: CPU ");
+  ConsoleWriteDecimal(CpuIndex());
+  ConsoleWrite(": exception ");
   ConsoleWrite(kNames[frame.vector]);
   PrintRegister("  error code ", frame.error_code);
   PrintRegister("  cr2 ", ReadCr2());
@@ -90,6 +100,10 @@ extern "C" void HandleTrap(const hypervisor::TrapFrame* frame) {
   using namespace hypervisor;  // NOLINT: it has to have C's name
   if (frame->vector < kExceptions) Die(*frame);
   if (frame->vector == kTimerVector) return HandleTimerInterrupt();
+  if (frame->vector == kWakeVector) {
+    ApicWrite(ApicRegister::kEndOfInterrupt, 0);
+    return;
+  }
   // Neither a spurious interrupt of the local APIC nor one of the PICs is
   // acknowledged (SDM vol. 3, 11.9; datasheet of the 8259A, spurious IR7).
   if (frame->vector == kSpuriousVector || IsPicVector(frame->vector)) return;

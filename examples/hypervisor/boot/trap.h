@@ -1,8 +1,8 @@
 // What interrupts the hypervisor: its exceptions, which end it with a report,
-// and the two interrupts that it lets in.
+// and the interrupts that it lets in.
 //
-// Thread safety: runs on the CPU that was interrupted, with interrupts off;
-// knows one CPU.
+// Thread safety: runs on the CPU that was interrupted, with interrupts off, and
+// takes no lock but the console's, which is had in bounded time.
 
 #ifndef HYPERVISOR_BOOT_TRAP_H_
 #define HYPERVISOR_BOOT_TRAP_H_
@@ -12,6 +12,8 @@
 namespace hypervisor {
 
 inline constexpr uint8_t kTimerVector = 0x40;
+// From another CPU, or itself (processors.h): wakes, and does nothing else.
+inline constexpr uint8_t kWakeVector = 0x41;
 // Of the local APIC; the low four bits must be ones on old ones.
 inline constexpr uint8_t kSpuriousVector = 0xff;
 // The legacy PICs', all of whose lines are masked.

@@ -102,12 +102,12 @@ void IoApic::ServeLevel(unsigned line) {
 
 void IoApic::Deliver(unsigned line) {
   const uint64_t entry = entries_[line];
-  local_apic_.Receive(
-      {.vector = static_cast<uint8_t>(entry),
-       .mode = static_cast<uint8_t>(entry >> kModeShift & kMode),
-       .destination = static_cast<uint8_t>(entry >> kDestinationShift),
-       .logical = (entry & kLogical) != 0,
-       .level = (entry & kLevel) != 0});
+  bus_.Send({.vector = static_cast<uint8_t>(entry),
+             .mode = static_cast<DeliveryMode>(entry >> kModeShift & kMode),
+             .destination = static_cast<uint8_t>(entry >> kDestinationShift),
+             .logical = (entry & kLogical) != 0,
+             .level = (entry & kLevel) != 0},
+            nullptr);
 }
 
 void IoApic::EndOfInterrupt(uint8_t vector) {

@@ -20,8 +20,8 @@
 #include <array>
 #include <cstdint>
 
+#include "devices/apic_message.h"
 #include "devices/interrupts.h"
-#include "devices/local_apic.h"
 #include "devices/mmio_bus.h"
 
 namespace hypervisor {
@@ -33,10 +33,8 @@ class IoApic : public MmioDevice {
  public:
   static constexpr unsigned kLines = 24;
 
-  // `local_apic` outlives this; it takes the interrupts of all lines.
-  explicit IoApic(LocalApic& local_apic) : local_apic_(local_apic) {
-    entries_.fill(kMasked);
-  }
+  // `bus` outlives this; the interrupts of all lines go there.
+  explicit IoApic(ApicMessageSink& bus) : bus_(bus) { entries_.fill(kMasked); }
 
   uint64_t Read(uint64_t offset, unsigned bytes) override;
   void Write(uint64_t offset, unsigned bytes, uint64_t value) override;
@@ -56,7 +54,7 @@ class IoApic : public MmioDevice {
   void ServeLevel(unsigned line);
   void Deliver(unsigned line);
 
-  LocalApic& local_apic_;
+  ApicMessageSink& bus_;
   uint8_t select_ = 0;
   uint32_t id_ = 0;
   std::array<uint64_t, kLines> entries_;

@@ -47,10 +47,9 @@ constexpr uint32_t kLvtWritable[] = {0x000300ff, 0x000107ff, 0x000107ff,
 // ICR.
 constexpr uint32_t kCommandWritable = 0x000ccfff;
 constexpr uint32_t kLogicalMode = 1u << 11;
-// Delivery modes; 0 is fixed.
-constexpr unsigned kLowestPriorityMode = 1;
-constexpr unsigned kNmiMode = 4;
+constexpr uint32_t kAssert = 1u << 14;
 constexpr unsigned kShorthandShift = 18;
+enum Shorthand : unsigned { kNone, kSelf, kAll, kAllButSelf };
 
 // ESR.
 constexpr uint32_t kSendIllegalVector = 1u << 5;
@@ -68,8 +67,11 @@ constexpr uint64_t kShortestPeriod = 20'000;
 
 }  // namespace
 
-LocalApic::LocalApic(Clock& clock, uint8_t id)
-    : clock_(clock), id_at_reset_(id) {
+LocalApic::LocalApic(Clock& clock, uint8_t id, Role role)
+    : clock_(clock),
+      id_at_reset_(id),
+      role_(role),
+      waits_for_startup_(role == Role::kIsStarted) {
   Reset();
 }
 
@@ -246,37 +248,72 @@ void LocalApic::EndOfInterrupt() {
   if (level_.Contains(*served) && end_of_level_) end_of_level_(*served);
 }
 
-void LocalApic::Receive(const Message& message) {
-  if (global_enable_ == GlobalEnable::kDisabled ||
-      !IsMe(message.destination, message.logical)) {
-    return;
+bool LocalApic::IsFor(const ApicMessage& message) const {
+  return global_enable_ == GlobalEnable::kEnabled &&
+         IsMe(message.destination, message.logical);
+}
+
+void LocalApic::Receive(const ApicMessage& message) {
+  switch (message.mode) {
+    case DeliveryMode::kFixed:
+    case DeliveryMode::kLowestPriority:
+      Accept(message.vector);
+      if (message.level && request_.Contains(message.vector)) {
+        level_.Add(message.vector);
+      }
+      return;
+    case DeliveryMode::kNmi:
+      nmi_ = true;
+      break;
+    case DeliveryMode::kInit: {
+      const uint32_t id = id_;
+      Reset();
+      id_ = id;
+      startup_.reset();
+      init_ = true;
+      waits_for_startup_ = role_ == Role::kIsStarted;
+      break;
+    }
+    case DeliveryMode::kStartup:
+      if (!waits_for_startup_) return;
+      waits_for_startup_ = false;
+      startup_ = message.vector;
+      break;
+    default:
+      return;
   }
-  if (message.mode == kNmiMode) nmi_ = true;
-  if (message.mode > kLowestPriorityMode) return;
-  Accept(message.vector);
-  if (message.level && request_.Contains(message.vector)) {
-    level_.Add(message.vector);
-  }
+  attention_ = true;
 }
 
 void LocalApic::SendCommand() {
-  const unsigned mode = (command_low_ >> 8) & 7;
-  // The vector of an NMI does not count, nor whether software has enabled the
-  // APIC.
-  if (mode == kNmiMode && CommandIsForMe()) nmi_ = true;
-  if (mode > kLowestPriorityMode) return;
-  const uint8_t vector = static_cast<uint8_t>(command_low_);
-  if (vector < kFirstVector) {
+  const auto mode = static_cast<DeliveryMode>((command_low_ >> 8) & 7);
+  const auto vector = static_cast<uint8_t>(command_low_);
+  const bool has_vector =
+      mode == DeliveryMode::kFixed || mode == DeliveryMode::kLowestPriority;
+  if (has_vector && vector < kFirstVector) {
     Error(kSendIllegalVector);
     return;
   }
-  if (CommandIsForMe()) Accept(vector);
-}
-
-bool LocalApic::CommandIsForMe() const {
+  // The end of INIT, of which nothing comes.
+  if (mode == DeliveryMode::kInit && (command_low_ & kAssert) == 0) return;
   const unsigned shorthand = (command_low_ >> kShorthandShift) & 3;
-  if (shorthand != 0) return shorthand != 3;  // self; all; all but self
-  return IsMe(command_high_ >> 24, (command_low_ & kLogicalMode) != 0);
+  ApicMessage message = {
+      .vector = vector,
+      .mode = mode,
+      .destination = static_cast<uint8_t>(command_high_ >> 24),
+      .logical = (command_low_ & kLogicalMode) != 0,
+      .level = false};
+  if (shorthand == kAll || shorthand == kAllButSelf) {
+    message.destination = kBroadcast;
+    message.logical = false;
+  }
+  if (shorthand == kSelf) {
+    Receive(message);
+  } else if (bus_ != nullptr) {
+    bus_->Send(message, shorthand == kAllButSelf ? this : nullptr);
+  } else if (shorthand != kAllButSelf && IsFor(message)) {
+    Receive(message);
+  }
 }
 
 bool LocalApic::IsMe(uint32_t destination, bool logical) const {
@@ -295,6 +332,7 @@ void LocalApic::Accept(uint8_t vector) {
   } else {
     request_.Add(vector);
     level_.Remove(vector);
+    attention_ = true;
   }
 }
 
@@ -331,6 +369,14 @@ uint8_t LocalApic::Acknowledge() {
 }
 
 bool LocalApic::TakeNmi() { return std::exchange(nmi_, false); }
+
+bool LocalApic::TakeInit() { return std::exchange(init_, false); }
+
+std::optional<uint8_t> LocalApic::TakeStartup() {
+  return std::exchange(startup_, std::nullopt);
+}
+
+bool LocalApic::TakeAttention() { return std::exchange(attention_, false); }
 
 uint8_t LocalApic::TaskPriorityClass() const { return task_priority_ >> 4; }
 

@@ -3,9 +3,9 @@
 // AMD APM vol. 2, chapter 16; Intel SDM vol. 3, chapter 11. Registers are 32
 // bits wide, 16 bytes apart, from 0xfee00000. What is there: ID, version, TPR,
 // PPR, EOI, LDR, DFR, SVR, ISR/TMR/IRR, ESR, ICR, the local vector table, and
-// the timer on a bus of 1 GHz. Interprocessor interrupts reach this CPU only;
-// those for others, and SMI, INIT and start-up ones, vanish: there is no other
-// CPU to start. An NMI to this one waits until TakeNmi().
+// the timer on a bus of 1 GHz. Interprocessor interrupts go over the bus that
+// ConnectTo names, or, without one, to this CPU only; SMI vanishes. NMI, INIT
+// and the start-up interrupt wait for TakeNmi() and the like.
 //
 // The PIC's output is wired to LINT0, and PassesExtInt() says whether it gets
 // through to the CPU: while the APIC is disabled, or by LVT LINT0 as ExtINT. A
@@ -19,7 +19,9 @@
 //     is above the class of PPR, which is that of max(TPR, highest ISR bit).
 //  2. While software-disabled (SVR.8 = 0) no vector is accepted, and every
 //     LVT entry is masked (APM vol. 2, 16.4.7).
-//  3. At most one timer interrupt is ever owed: periods that went by unseen are
+//  3. A start-up interrupt counts only after INIT, and once (SDM vol. 3,
+//     9.4.4.1); a CPU that is not the one that boots begins as after INIT.
+//  4. At most one timer interrupt is ever owed: periods that went by unseen are
 //     one interrupt, as in IRR.
 //
 // Thread safety: none.
@@ -33,6 +35,7 @@
 #include <optional>
 #include <utility>
 
+#include "devices/apic_message.h"
 #include "devices/clock.h"
 #include "devices/interrupts.h"
 #include "devices/mmio_bus.h"
@@ -48,7 +51,14 @@ class LocalApic : public MmioDevice, public InterruptSource {
   // APIC_BASE.EN, bit 11 of the MSR (SDM vol. 3, 11.4.3).
   enum class GlobalEnable : uint8_t { kDisabled, kEnabled };
 
-  LocalApic(Clock& clock, uint8_t id);
+  // The CPU that boots is started already; the others wait for it.
+  enum class Role : uint8_t { kBoots, kIsStarted };
+
+  LocalApic(Clock& clock, uint8_t id, Role role = Role::kBoots);
+
+  // What this one sends goes to `bus`, which outlives it, and comes back by
+  // Receive() if it is for this one, too.
+  void ConnectTo(ApicMessageSink& bus) { bus_ = &bus; }
 
   // While disabled, registers read as all ones and the APIC does nothing.
   // Enabling resets it.
@@ -62,19 +72,26 @@ class LocalApic : public MmioDevice, public InterruptSource {
 
   // Whether an NMI has arrived since the last call: as many as did are one.
   bool TakeNmi();
+  // The same for INIT: what the APIC itself had is reset already.
+  bool TakeInit();
+  // The page that the start-up interrupt names, if one has arrived.
+  std::optional<uint8_t> TakeStartup();
+  bool NmiWaits() const { return nmi_; }
+  bool InitOrStartupWaits() const { return init_ || startup_.has_value(); }
+  // Something has arrived since the last call that Pending() or one of these
+  // may tell: the CPU has to look.
+  bool TakeAttention();
 
   // The PIC's interrupts reach the CPU.
   bool PassesExtInt() const;
 
-  // An interrupt message from the I/O APIC.
-  struct Message {
-    uint8_t vector;
-    uint8_t mode;  // fixed 0, lowest priority 1, NMI 4; others vanish
-    uint8_t destination;
-    bool logical;
-    bool level;
-  };
-  void Receive(const Message& message);
+  // Whether a message names this one, and it listens.
+  bool IsFor(const ApicMessage& message) const;
+  // Takes a message that is for this one.
+  void Receive(const ApicMessage& message);
+  // PPR: the class of what is served or held back.
+  uint8_t ProcessorPriority() const;
+
   // Told the vector at the end of each level-triggered interrupt.
   void OnEndOfLevel(std::function<void(uint8_t vector)> sink) {
     end_of_level_ = std::move(sink);
@@ -110,14 +127,11 @@ class LocalApic : public MmioDevice, public InterruptSource {
 
   // Interprocessor interrupts.
   void SendCommand();
-  bool CommandIsForMe() const;
   bool IsMe(uint32_t destination, bool logical) const;
   // Takes a fixed interrupt into IRR.
   void Accept(uint8_t vector);
   // Notes an error, and raises the error interrupt if it is not masked.
   void Error(uint32_t bit);
-
-  uint8_t ProcessorPriority() const;
 
   // The timer. One count takes TimerDivisor() nanoseconds.
   uint64_t TimerDivisor() const;
@@ -128,6 +142,8 @@ class LocalApic : public MmioDevice, public InterruptSource {
 
   Clock& clock_;
   const uint8_t id_at_reset_;
+  const Role role_;
+  ApicMessageSink* bus_ = nullptr;
   GlobalEnable global_enable_ = GlobalEnable::kEnabled;
 
   uint32_t id_ = 0;
@@ -145,6 +161,10 @@ class LocalApic : public MmioDevice, public InterruptSource {
   VectorSet level_;  // the trigger mode of what was accepted
   std::function<void(uint8_t vector)> end_of_level_;
   bool nmi_ = false;
+  bool init_ = false;
+  bool waits_for_startup_;
+  std::optional<uint8_t> startup_;
+  bool attention_ = false;
 
   uint32_t timer_initial_ = 0;
   uint32_t timer_divide_ = 0;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <functional>
 #include <utility>
+#include <vector>
 
+#include "devices/apic_bus.h"
 #include "devices/debug_console.h"
 #include "devices/exit_port.h"
 #include "devices/fw_cfg.h"
@@ -27,8 +29,7 @@ constexpr unsigned kTimerIrq = 0;
 constexpr unsigned kKeyboardIrq = 1;
 constexpr unsigned kCom1Irq = 4;
 
-constexpr uint8_t kBootCpu = 0;
-constexpr uint16_t kCpus = 1;
+constexpr unsigned kBootCpu = 0;
 
 // A sink that the caller left out.
 template <typename Signature>
@@ -44,29 +45,40 @@ struct Machine::Board {
   Board(Clock& clock, Config config)
       : serial(OrNothing(std::move(config.serial))),
         reset(OrNothing(std::move(config.reset))),
-        local_apic(clock, kBootCpu),
-        io_apic(local_apic),
+        mmio(config.cpus),
+        io_apic(apic_bus),
         interrupts(pics, io_apic),
         pit(clock, interrupts.line(kTimerIrq)),
         com1(kCom1, interrupts.line(kCom1Irq), serial),
         keyboard(interrupts.line(kKeyboardIrq), reset),
         reset_control(reset),
         rtc(clock, config.start_time, config.memory_bytes),
-        fw_cfg(config.memory_bytes, kCpus, config.command_line),
+        fw_cfg(config.memory_bytes, static_cast<uint16_t>(config.cpus),
+               config.command_line),
         exit_port(OrNothing(std::move(config.exit))),
         debug_console(serial),
         test_device(interrupts) {
-    local_apic.OnEndOfLevel(
-        [this](uint8_t vector) { io_apic.EndOfInterrupt(vector); });
+    for (unsigned cpu = 0; cpu < config.cpus; ++cpu) {
+      local_apics.push_back(std::make_unique<LocalApic>(
+          clock, static_cast<uint8_t>(cpu),
+          cpu == kBootCpu ? LocalApic::Role::kBoots
+                          : LocalApic::Role::kIsStarted));
+      LocalApic& local_apic = *local_apics.back();
+      local_apic.ConnectTo(apic_bus);
+      local_apic.OnEndOfLevel(
+          [this](uint8_t vector) { io_apic.EndOfInterrupt(vector); });
+      apic_bus.Attach(local_apic);
+    }
   }
 
   const std::function<void(char)> serial;
   const std::function<void()> reset;
 
   IoBus ports;
-  MmioBus mmio;
+  std::vector<MmioBus> mmio;  // of each CPU
   PicPair pics;
-  LocalApic local_apic;
+  std::vector<std::unique_ptr<LocalApic>> local_apics;
+  ApicBus apic_bus;
   IoApic io_apic;
   SystemInterrupts interrupts;
   Pit pit;
@@ -78,13 +90,14 @@ struct Machine::Board {
   ExitPort exit_port;
   DebugConsole debug_console;
   TestDevice test_device;
+  bool pics_were_pending = false;
 
   void Wire() {
     pics.AttachTo(ports);
     pit.AttachTo(ports);
     keyboard.AttachTo(ports);
     reset_control.AttachTo(ports);
-    test_device.AttachTo(ports, mmio);
+    test_device.AttachTo(ports);
     ports.Attach(kCom1, Uart::kPorts, &com1);
     ports.Attach(Rtc::kFirstPort, Rtc::kPorts, &rtc);
     ports.Attach(FwCfg::kFirstPort, FwCfg::kPorts, &fw_cfg);
@@ -92,8 +105,18 @@ struct Machine::Board {
     for (const uint16_t port : kDebugPorts) {
       ports.Attach(port, 1, &debug_console);
     }
-    mmio.Attach(shadowmmu::Gpa(kLocalApicBase), kLocalApicBytes, &local_apic);
-    mmio.Attach(shadowmmu::Gpa(kIoApicBase), kIoApicBytes, &io_apic);
+    for (size_t cpu = 0; cpu < mmio.size(); ++cpu) {
+      mmio[cpu].Attach(shadowmmu::Gpa(kLocalApicBase), kLocalApicBytes,
+                       local_apics[cpu].get());
+      mmio[cpu].Attach(shadowmmu::Gpa(kIoApicBase), kIoApicBytes, &io_apic);
+      test_device.AttachTo(mmio[cpu]);
+    }
+  }
+
+  // The PICs have something for `cpu`.
+  bool PicsReach(unsigned cpu) {
+    return cpu == kBootCpu && local_apics[cpu]->PassesExtInt() &&
+           pics.Pending();
   }
 
   // What firmware does, done as firmware does it: through the ports.
@@ -120,40 +143,57 @@ Machine::Machine(Clock& clock, Config config)
 
 Machine::~Machine() = default;
 
+unsigned Machine::cpus() const {
+  return static_cast<unsigned>(board_->mmio.size());
+}
 IoBus& Machine::ports() { return board_->ports; }
-MmioBus& Machine::mmio() { return board_->mmio; }
-LocalApic& Machine::local_apic() { return board_->local_apic; }
-
-void Machine::MoveLocalApic(shadowmmu::Gpa base) {
-  board_->mmio.Move(&board_->local_apic, base);
+MmioBus& Machine::mmio(unsigned cpu) { return board_->mmio[cpu]; }
+LocalApic& Machine::local_apic(unsigned cpu) {
+  return *board_->local_apics[cpu];
 }
 
-bool Machine::InterruptPending() {
-  return (board_->local_apic.PassesExtInt() && board_->pics.Pending()) ||
-         board_->local_apic.Pending();
+void Machine::MoveLocalApic(shadowmmu::Gpa base, unsigned cpu) {
+  mmio(cpu).Move(&local_apic(cpu), base);
 }
 
-uint8_t Machine::AcknowledgeInterrupt() {
+bool Machine::InterruptPending(unsigned cpu) {
+  return board_->PicsReach(cpu) || local_apic(cpu).Pending();
+}
+
+uint8_t Machine::AcknowledgeInterrupt(unsigned cpu) {
   // ExtINT has no priority of its own. First, because it waits in only one
   // place, where a local APIC's vector keeps its turn.
-  if (board_->local_apic.PassesExtInt() &&
-      (board_->pics.Pending() || !board_->local_apic.Pending())) {
+  const bool spurious_of_pics = cpu == kBootCpu &&
+                                local_apic(cpu).PassesExtInt() &&
+                                !local_apic(cpu).Pending();
+  if (board_->PicsReach(cpu) || spurious_of_pics) {
     return board_->pics.Acknowledge();
   }
-  return board_->local_apic.Acknowledge();
+  return local_apic(cpu).Acknowledge();
 }
 
-std::optional<uint64_t> Machine::NextEvent() {
+bool Machine::TakeAttention(unsigned cpu) {
+  bool attention = local_apic(cpu).TakeAttention();
+  if (cpu == kBootCpu) {
+    const bool reach = board_->PicsReach(cpu);
+    attention = attention || (reach && !board_->pics_were_pending);
+    board_->pics_were_pending = reach;
+  }
+  return attention;
+}
+
+std::optional<uint64_t> Machine::NextEvent(unsigned cpu) {
+  const std::optional<uint64_t> apic = local_apic(cpu).NextEvent();
+  if (cpu != kBootCpu) return apic;
   const std::optional<uint64_t> pit = board_->pit.NextEvent();
-  const std::optional<uint64_t> apic = board_->local_apic.NextEvent();
   if (!pit.has_value()) return apic;
   if (!apic.has_value()) return pit;
   return std::min(*pit, *apic);
 }
 
-void Machine::Advance() {
+void Machine::Advance(unsigned cpu) {
   board_->pit.Advance();
-  board_->local_apic.Advance();
+  local_apic(cpu).Advance();
 }
 
 void Machine::ReceiveSerial(char byte) { board_->com1.Receive(byte); }

@@ -19,6 +19,10 @@
 // firmware handlers for them; 9, 10 and 11, which a PC gives to PCI and here
 // only the test device drives, are not.
 //
+// Each CPU has a local APIC, which it alone sees, and which is linked with the
+// others by a bus (apic_bus.h). The PICs' interrupts go to CPU 0, the one that
+// boots; the others wait for their start-up interrupt.
+//
 // How to run it:
 //  - every guest IN, OUT and access to absent memory goes to ports() or mmio();
 //  - when the Clock reaches NextEvent(), and before InterruptPending() is
@@ -53,6 +57,8 @@ class Machine {
   struct Config {
     // RAM, all of it from address 0 (as CMOS and fw_cfg tell it).
     uint64_t memory_bytes = 0;
+    // CPUs, numbered from 0, as are their local APICs.
+    unsigned cpus = 1;
     // What the real-time clock says at Clock 0: seconds since 1970, UTC.
     uint64_t start_time = 0;
     // What fw_cfg gives as the command line.
@@ -71,25 +77,30 @@ class Machine {
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;
 
+  unsigned cpus() const;
   IoBus& ports();
-  MmioBus& mmio();
+  // What `cpu` reaches by memory.
+  MmioBus& mmio(unsigned cpu = 0);
   // For the CPU's own faces of it: APIC_BASE.EN, CR8.
-  LocalApic& local_apic();
+  LocalApic& local_apic(unsigned cpu = 0);
 
   // APIC_BASE: where its registers are (SDM vol. 3, 11.4.4). Memory that is
   // there, or another device, hides them.
-  void MoveLocalApic(shadowmmu::Gpa base);
+  void MoveLocalApic(shadowmmu::Gpa base, unsigned cpu = 0);
 
-  // An interrupt waits for the CPU, from the PIC or the local APIC.
-  bool InterruptPending();
+  // An interrupt waits for `cpu`, from the PIC or its local APIC.
+  bool InterruptPending(unsigned cpu = 0);
   // The CPU takes it: its vector. See InterruptSource.
-  uint8_t AcknowledgeInterrupt();
+  uint8_t AcknowledgeInterrupt(unsigned cpu = 0);
+  // Whether `cpu` has to look at all this, because something has come since the
+  // last call.
+  bool TakeAttention(unsigned cpu);
 
-  // The Clock time at which a device next has something to do; none if only
-  // the guest can make one act.
-  std::optional<uint64_t> NextEvent();
-  // Does what is due by now.
-  void Advance();
+  // The Clock time at which `cpu` has to call Advance; none if only the guest
+  // can make a device act. CPU 0 sees to what all share.
+  std::optional<uint64_t> NextEvent(unsigned cpu = 0);
+  // Does what is due by now, of what all share, and of `cpu`.
+  void Advance(unsigned cpu = 0);
 
   // A byte arrives at COM1.
   void ReceiveSerial(char byte);

@@ -13,9 +13,12 @@ constexpr uint16_t kLinePorts = 24;
 TestDevice::TestDevice(SystemInterrupts& interrupts)
     : interrupts_(interrupts), memory_(kMemoryBytes) {}
 
-void TestDevice::AttachTo(IoBus& ports, MmioBus& mmio) {
+void TestDevice::AttachTo(IoBus& ports) {
   ports.Attach(kData, kDataPorts, this);
   ports.Attach(kLines, kLinePorts, this);
+}
+
+void TestDevice::AttachTo(MmioBus& mmio) {
   mmio.Attach(shadowmmu::Gpa(kMemoryBase), kMemoryBytes, this);
 }
 

@@ -30,8 +30,9 @@ class TestDevice : public PortDevice, public MmioDevice {
 
   explicit TestDevice(SystemInterrupts& interrupts);
 
-  // Takes its ports and addresses.
-  void AttachTo(IoBus& ports, MmioBus& mmio);
+  // Takes its ports, and its addresses on a CPU's bus.
+  void AttachTo(IoBus& ports);
+  void AttachTo(MmioBus& mmio);
 
   uint32_t In(uint16_t port, unsigned bytes) override;
   void Out(uint16_t port, unsigned bytes, uint32_t value) override;

@@ -14,6 +14,28 @@ foreach(guest IN LISTS guests)
     LABELS hypervisor TIMEOUT 440 ENVIRONMENT ${hypervisor_elf})
 endforeach()
 
+# Those of two CPUs, with two vCPUs: by themselves, disturbed, and audited all
+# the time; in the modes of 32-bit code only the last of these.
+get_property(smp_guests DIRECTORY ${CMAKE_CURRENT_LIST_DIR}
+  PROPERTY SMP_GUEST_NAMES)
+set(smp_how_plain --timeout 300)
+set(smp_how_disturbed --timeout 300 --bump-every 5 --unplug-every 20)
+set(smp_how_audited --timeout 300 --bump-every 5 --unplug-every 20
+  --audit-every 200)
+foreach(guest IN LISTS smp_guests)
+  set(hows plain disturbed audited)
+  if(guest MATCHES "_(32|pae)$")
+    set(hows audited)
+  endif()
+  foreach(how IN LISTS hows)
+    add_test(NAME hypervisor/smp/${guest}_${how}
+      COMMAND ${run} ${CMAKE_CURRENT_BINARY_DIR}/guests/${guest}.elf
+        --cpu max --vcpus 2 ${smp_how_${how}})
+    set_tests_properties(hypervisor/smp/${guest}_${how} PROPERTIES
+      LABELS hypervisor TIMEOUT 340 ENVIRONMENT ${hypervisor_elf})
+  endforeach()
+endforeach()
+
 add_test(NAME hypervisor/guest/echo
   COMMAND ${CMAKE_CURRENT_LIST_DIR}/typed ${run}
     ${CMAKE_CURRENT_BINARY_DIR}/guests/echo.elf --timeout 60)

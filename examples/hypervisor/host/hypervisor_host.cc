@@ -1,5 +1,7 @@
 #include "host/hypervisor_host.h"
 
+#include <cstdio>
+
 #include "absl/status/status.h"
 #include "boot/cpu.h"
 
@@ -46,10 +48,21 @@ std::optional<shadowmmu::HostPage> HypervisorHost::TryResolve(Hva hva) {
   return page;
 }
 
-void HypervisorHost::Kick(const shadowmmu::VcpuSet& /*set*/) {}
+void HypervisorHost::Kick(const shadowmmu::VcpuSet& set) {
+  states_.Recall(set);
+}
 
-void HypervisorHost::FlushTlb(const shadowmmu::VcpuSet& /*set*/,
-                              shadowmmu::FlushRange /*range*/) {}
+void HypervisorHost::FlushTlb(const shadowmmu::VcpuSet& set,
+                              shadowmmu::FlushRange /*range*/) {
+  states_.AwaitExit(set);
+}
+
+void HypervisorHost::NoteStall(const shadowmmu::Stall& stall) {
+  std::printf("hypervisor: %s waits for %s", stall.waiting, stall.for_whom);
+  if (stall.vcpu) std::printf(" of vCPU %u", shadowmmu::ToInt(*stall.vcpu));
+  std::printf(", since %llu ms\n",
+              static_cast<unsigned long long>(stall.milliseconds));
+}
 
 // The bits of CPUID: APM vol. 3, appendix E.
 shadowmmu::EntryFormat HypervisorHost::Format() const {

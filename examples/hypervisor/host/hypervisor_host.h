@@ -2,9 +2,8 @@
 // hypervisor is identity-mapped, so that hva, hpa and pointer are one number;
 // guest memory is one block of it, always present, always writable.
 //
-//  1. There is one vCPU, and it runs on the CPU that calls the library: nobody
-//     is to be kicked, and VMRUN flushes what the CPU has cached (QEMU), or is
-//     asked to by TLB_CONTROL (vmcb_state.h).
+//  1. Each vCPU runs on a CPU of its own. Who is to be kicked, or to flush, is
+//     interrupted; to leave the guest is to flush (run_states.h).
 //
 // Thread safety: as Host asks.
 
@@ -17,6 +16,7 @@
 #include <span>
 
 #include "absl/status/statusor.h"
+#include "host/run_states.h"
 #include "shadowmmu/default_host.h"
 
 namespace hypervisor {
@@ -33,6 +33,10 @@ class HypervisorHost final : public shadowmmu::DefaultHost {
   void FlushTlb(const shadowmmu::VcpuSet& set,
                 shadowmmu::FlushRange range) override;
   shadowmmu::EntryFormat Format() const override;
+  void NoteStall(const shadowmmu::Stall& stall) override;
+
+  // Where the vCPUs are, for those who run them.
+  RunStates& states() { return states_; }
 
  private:
   // Whether the naturally aligned block of `level` around `hva` is all guest
@@ -42,6 +46,7 @@ class HypervisorHost final : public shadowmmu::DefaultHost {
   const uint64_t begin_;
   const uint64_t end_;
   const shadowmmu::Level largest_;
+  RunStates states_;
 };
 
 }  // namespace hypervisor

@@ -17,8 +17,9 @@ struct NumberOption {
   absl::string_view name;
   uint32_t GuestOptions::*member;
 };
-constexpr std::array<NumberOption, 11> kNumbers = {{
+constexpr std::array<NumberOption, 12> kNumbers = {{
     {"memory_mib", &GuestOptions::memory_mib},
+    {"vcpus", &GuestOptions::vcpus},
     {"bump_every_ms", &GuestOptions::bump_every_ms},
     {"unplug_every_ms", &GuestOptions::unplug_every_ms},
     {"audit_every", &GuestOptions::audit_every},

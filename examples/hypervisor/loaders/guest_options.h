@@ -3,6 +3,7 @@
 //
 //   name debian         the image's: a Multiboot guest's argv[0]
 //   memory_mib 256      MiB of guest memory
+//   vcpus 2             virtual CPUs, each on a CPU of the machine's
 //   cpu_flag -la57      a CPU feature to hide (-), or not (+); more than once
 //   bump_every_ms 10    make all shadow pages obsolete so often; 0: never
 //   bump_by_zap_all 1   1: walk and zap everything in place of that
@@ -43,6 +44,7 @@ struct GuestOptions {
 
   std::string name = "guest";
   uint32_t memory_mib = 256;
+  uint32_t vcpus = 1;
   // Each "+name" or "-name".
   std::vector<std::string> cpu_flags;
   uint32_t bump_every_ms = 0;

@@ -2,7 +2,7 @@
 // are the console, which is a terminal, so that stdout is flushed at each
 // newline.
 //
-// Thread safety: one CPU, with interrupts off.
+// Thread safety: any CPU, with interrupts off.
 
 #ifndef HYPERVISOR_SHIM_FILE_CALLS_H_
 #define HYPERVISOR_SHIM_FILE_CALLS_H_

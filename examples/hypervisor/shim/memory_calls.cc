@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "boot/freestanding.h"
+#include "boot/spin_lock.h"
 #include "shim/page_allocator.h"
 
 namespace hypervisor {
@@ -17,9 +18,10 @@ using shadowmmu::kPageSize;
 constexpr uint64_t kLargePage = uint64_t{2} << 20;
 constexpr uint64_t kHighest = uint64_t{1} << 32;
 
-constinit PageAllocator allocator(0);
-constinit uint64_t break_start = 0;
-constinit uint64_t break_now = 0;
+constinit SpinLock lock;
+constinit PageAllocator allocator ABSL_GUARDED_BY(lock) = PageAllocator(0);
+constinit uint64_t break_start ABSL_GUARDED_BY(lock) = 0;
+constinit uint64_t break_now ABSL_GUARDED_BY(lock) = 0;
 
 // The pages that [address, address + bytes) touches; nullopt if that is not
 // within the first 4 GiB or does not begin with a page.
@@ -30,7 +32,8 @@ std::optional<PageRange> PagesOf(uint64_t address, uint64_t bytes) {
                    AlignUp(address + bytes, kPageSize) / kPageSize};
 }
 
-int64_t MapAt(PageRange range, bool may_replace) {
+int64_t MapAt(PageRange range, bool may_replace)
+    ABSL_EXCLUSIVE_LOCKS_REQUIRED(lock) {
   if (may_replace) {
     allocator.Release(range);
   }
@@ -46,6 +49,7 @@ void InitShimMemory(std::span<const HvaRange> ram, HvaRange image) {
   // last multiple of 16 MiB.)
   constexpr uint64_t kLow = uint64_t{16} << 20;
   constexpr uint64_t kHighEnd = uint64_t{32} << 20;
+  const SpinLockScope hold(lock);
   for (const HvaRange& range : ram) {
     const uint64_t begin = range.begin.value();
     const uint64_t end = range.end().value();
@@ -66,6 +70,7 @@ void InitShimMemory(std::span<const HvaRange> ram, HvaRange image) {
 int64_t MapCall(uint64_t address, uint64_t bytes, uint64_t flags) {
   if (!(flags & MAP_ANONYMOUS)) return -ENODEV;
   if (bytes == 0 || bytes > kHighest) return -ENOMEM;
+  const SpinLockScope hold(lock);
   if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
     const std::optional<PageRange> range = PagesOf(address, bytes);
     if (!range.has_value()) return -EINVAL;
@@ -81,6 +86,7 @@ int64_t MapCall(uint64_t address, uint64_t bytes, uint64_t flags) {
 int64_t UnmapCall(uint64_t address, uint64_t bytes) {
   const std::optional<PageRange> range = PagesOf(address, bytes);
   if (!range.has_value() || bytes == 0) return -EINVAL;
+  const SpinLockScope hold(lock);
   allocator.Release(*range);
   return 0;
 }
@@ -91,6 +97,7 @@ int64_t RemapCall(uint64_t address, uint64_t old_bytes, uint64_t new_bytes) {
   if (!old_range.has_value() || !new_range.has_value() || new_bytes == 0) {
     return -EINVAL;
   }
+  const SpinLockScope hold(lock);
   // In place or not at all: realloc copies when it is told no.
   if (new_range->end < old_range->end) {
     allocator.Release({new_range->end, old_range->end});
@@ -101,6 +108,7 @@ int64_t RemapCall(uint64_t address, uint64_t old_bytes, uint64_t new_bytes) {
 }
 
 int64_t BreakCall(uint64_t address) {
+  const SpinLockScope hold(lock);
   // The kernel answers an impossible wish with the break as it is.
   if (address < break_start || address > kHighest) {
     return static_cast<int64_t>(break_now);
@@ -120,11 +128,21 @@ int64_t AdviseCall(uint64_t address, uint64_t bytes, uint64_t advice) {
   const std::optional<PageRange> range = PagesOf(address, bytes);
   if (!range.has_value()) return -EINVAL;
   // The only advice that promises something: the pages then read as zero.
-  if (advice == MADV_DONTNEED) allocator.Zero(*range);
+  if (advice == MADV_DONTNEED) {
+    const SpinLockScope hold(lock);
+    allocator.Zero(*range);
+  }
   return 0;
 }
 
-uint64_t TotalMemory() { return allocator.AddedPages() * kPageSize; }
-uint64_t FreeMemory() { return allocator.FreePages() * kPageSize; }
+uint64_t TotalMemory() {
+  const SpinLockScope hold(lock);
+  return allocator.AddedPages() * kPageSize;
+}
+
+uint64_t FreeMemory() {
+  const SpinLockScope hold(lock);
+  return allocator.FreePages() * kPageSize;
+}
 
 }  // namespace hypervisor

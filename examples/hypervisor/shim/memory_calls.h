@@ -6,7 +6,7 @@
 //
 // They return what the kernel would: an address, 0, or a negative errno.
 //
-// Thread safety: one CPU, with interrupts off.
+// Thread safety: any CPU, with interrupts off: one spin lock guards it all.
 
 #ifndef HYPERVISOR_SHIM_MEMORY_CALLS_H_
 #define HYPERVISOR_SHIM_MEMORY_CALLS_H_

@@ -10,7 +10,7 @@
 // Where memory is comes in as `base`, the address of page 0: 0 in the
 // hypervisor.
 //
-// Thread safety: none; one CPU, with interrupts off.
+// Thread safety: none; the owner's.
 
 #ifndef HYPERVISOR_SHIM_PAGE_ALLOCATOR_H_
 #define HYPERVISOR_SHIM_PAGE_ALLOCATOR_H_

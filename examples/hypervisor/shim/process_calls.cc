@@ -3,6 +3,7 @@
 #include <asm/errno.h>
 #include <asm/prctl.h>
 #include <asm/signal.h>
+#include <linux/resource.h>
 #include <linux/sysinfo.h>
 #include <linux/utsname.h>
 
@@ -11,6 +12,7 @@
 #include "boot/exit.h"
 #include "boot/freestanding.h"
 #include "boot/initial_stack.h"
+#include "boot/processors.h"
 #include "boot/random.h"
 #include "boot/tsc_clock.h"
 #include "shim/memory_calls.h"
@@ -26,7 +28,7 @@ int64_t ArchPrctlCall(uint64_t operation, uint64_t address) {
 
 int64_t GetAffinityCall(uint64_t bytes, uint64_t* mask) {
   if (bytes < sizeof(*mask)) return -EINVAL;
-  *mask = 1;
+  *mask = (uint64_t{1} << CpuCount()) - 1;
   return sizeof(*mask);
 }
 

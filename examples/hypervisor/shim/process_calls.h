@@ -1,16 +1,15 @@
-// The system calls about the process, which is the machine: one process and one
-// thread, numbered 1, on one CPU.
+// The system calls about the process, which is the machine: one process,
+// numbered 1; its threads are in threads.h.
 //
-// Thread safety: one CPU, with interrupts off.
+// Thread safety: any CPU, with interrupts off.
 
 #ifndef HYPERVISOR_SHIM_PROCESS_CALLS_H_
 #define HYPERVISOR_SHIM_PROCESS_CALLS_H_
 
-#include <linux/resource.h>
-
 #include <cstdint>
 
 struct new_utsname;
+struct rlimit64;
 struct sysinfo;
 
 namespace hypervisor {

@@ -3,13 +3,17 @@
 #include <asm/errno.h>
 #include <asm/unistd.h>
 
+#include <atomic>
+
 #include "boot/console.h"
 #include "boot/cpu.h"
 #include "boot/exit.h"
-#include "boot/segments.h"
+#include "boot/per_cpu.h"
 #include "shim/file_calls.h"
+#include "shim/futex.h"
 #include "shim/memory_calls.h"
 #include "shim/process_calls.h"
+#include "shim/threads.h"
 #include "shim/time_calls.h"
 
 // From syscall_entry.S.
@@ -25,9 +29,10 @@ T* Pointer(uint64_t argument) {
 
 int64_t Unknown(const SyscallFrame& frame) {
   constexpr uint64_t kNumbers = 512;
-  constinit static bool said[kNumbers] = {};
-  if (frame.number < kNumbers && said[frame.number]) return -ENOSYS;
-  if (frame.number < kNumbers) said[frame.number] = true;
+  constinit static std::atomic<bool> said[kNumbers] = {};
+  if (frame.number < kNumbers && said[frame.number].exchange(true)) {
+    return -ENOSYS;
+  }
   ConsoleWrite("hypervisor: system call ");
   ConsoleWriteDecimal(frame.number);
   ConsoleWrite(" is not there (called before ");
@@ -44,17 +49,20 @@ int64_t TrivialCall(const SyscallFrame& frame) {
     case __NR_rt_sigaction:
     case __NR_rt_sigprocmask:
     case __NR_sigaltstack:
-    case __NR_sched_yield:
     case __NR_sched_getparam:
     case __NR_sched_getscheduler:
     case __NR_set_robust_list:
     case __NR_close:
     case __NR_read:  // the end of the file
       return 0;
+    case __NR_sched_yield:
+      YieldCall();
+      return 0;
     case __NR_getpid:
+      return kProcessId;
     case __NR_gettid:
     case __NR_set_tid_address:
-      return kProcessId;
+      return ThreadId();
     case __NR_lseek:
       return -ESPIPE;
     case __NR_openat:
@@ -65,7 +73,6 @@ int64_t TrivialCall(const SyscallFrame& frame) {
       return -ENOENT;
     case __NR_clone:
       return -EAGAIN;
-    case __NR_clone3:
     case __NR_rseq:
     case __NR_membarrier:
       return -ENOSYS;
@@ -91,7 +98,11 @@ int64_t ProcessCall(const SyscallFrame& frame) {
       return SystemInfoCall(Pointer<struct sysinfo>(a[0]));
     case __NR_tgkill:
       KillCall(a[2]);
+    case __NR_clone3:
+      return CloneCall(frame);
     case __NR_exit:
+      if (CpuIndex() != 0) ExitThreadCall();
+      [[fallthrough]];
     case __NR_exit_group:
       ExitMachine(static_cast<unsigned>(a[0]));
     default:
@@ -113,9 +124,7 @@ int64_t TimeCall(const SyscallFrame& frame) {
     case __NR_nanosleep:
       return SleepCall(0, Pointer<const __kernel_timespec>(a[0]));
     case __NR_futex:
-      return FutexCall(Pointer<const uint32_t>(a[0]), a[1],
-                       static_cast<uint32_t>(a[2]),
-                       Pointer<const __kernel_timespec>(a[3]), frame.rip);
+      return FutexCall(frame);
     default:
       return ProcessCall(frame);
   }

@@ -4,12 +4,12 @@
 // glibc, libstdc++, Abseil and this program make. One that is not known here is
 // said on the console, once, and fails with ENOSYS.
 //
-//  1. System calls run with interrupts off, but for sleeping.
+//  1. System calls run with interrupts off, but for sleeping and waiting.
 //  2. They use general registers only: the caller's SSE state lives on.
 //  3. They run on the caller's stack, below its red zone: in ring 0 it is as
 //     good as any other.
 //
-// Thread safety: one CPU.
+// Thread safety: any CPU; each room guards what it keeps.
 
 #ifndef HYPERVISOR_SHIM_SYSCALL_H_
 #define HYPERVISOR_SHIM_SYSCALL_H_

@@ -1,11 +1,7 @@
 // The system calls that have to do with time: the clocks, which are all one,
 // the host's (boot/tsc_clock.h), and sleeping, which is waiting for the tick.
 //
-// A futex on one CPU: nobody else runs, so a wait without a timeout whose value
-// is still the expected one would never end. It ends the hypervisor with a
-// report.
-//
-// Thread safety: one CPU, with interrupts off on entry; sleeping lets them in.
+// Thread safety: any CPU, with interrupts off on entry; sleeping lets them in.
 
 #ifndef HYPERVISOR_SHIM_TIME_CALLS_H_
 #define HYPERVISOR_SHIM_TIME_CALLS_H_
@@ -21,9 +17,11 @@ int64_t GetTimeOfDayCall(__kernel_old_timeval* time);
 int64_t ClockGetResolutionCall(__kernel_timespec* resolution);
 // `flags`: TIMER_ABSTIME or 0.
 int64_t SleepCall(uint64_t flags, const __kernel_timespec* time);
-// `caller` is where the call was made, for the report.
-int64_t FutexCall(const uint32_t* word, uint64_t operation, uint32_t value,
-                  const __kernel_timespec* timeout, uint64_t caller);
+
+// What other calls that have a timeout need of it. A time that is too long for
+// 64 bits is cut.
+bool IsValidTime(const __kernel_timespec& time);
+uint64_t ToNanoseconds(const __kernel_timespec& time);
 
 }  // namespace hypervisor
 

@@ -1,6 +1,7 @@
 #include "svm/svm.h"
 
 #include "boot/cpu.h"
+#include "boot/per_cpu.h"
 
 extern "C" void SvmEnter(uint64_t vmcb, hypervisor::SvmRegisters* registers,
                          uint64_t host);
@@ -17,8 +18,9 @@ constexpr uint32_t kMsrHostSave = 0xc0010117;
 struct alignas(4096) Page {
   std::byte bytes[4096];
 };
-Page host_save_area;  // VMRUN's own
-Vmcb host_state;      // what VMSAVE keeps
+// Of each CPU.
+Page host_save_areas[kMaxCpus];  // VMRUN's own
+Vmcb host_states[kMaxCpus];      // what VMSAVE keeps
 
 bool HasSvm() {
   constexpr uint32_t kSvm = 1u << 2;
@@ -49,13 +51,13 @@ absl::Status EnableSvm() {
     return absl::UnimplementedError("the firmware has switched SVM off");
   }
   WriteMsr(kMsrEfer, ReadMsr(kMsrEfer) | kEferSvme);
-  WriteMsr(kMsrHostSave, AddressOf(&host_save_area));
+  WriteMsr(kMsrHostSave, AddressOf(&host_save_areas[CpuIndex()]));
   EnableProtectionKeys();
   return absl::OkStatus();
 }
 
 void SvmRun(Vmcb& vmcb, SvmRegisters& registers) {
-  SvmEnter(AddressOf(&vmcb), &registers, AddressOf(&host_state));
+  SvmEnter(AddressOf(&vmcb), &registers, AddressOf(&host_states[CpuIndex()]));
 }
 
 }  // namespace hypervisor

@@ -8,7 +8,7 @@
 //     and SSE state, and what VMLOAD and VMSAVE carry. PKRU and DR0 to DR3 stay
 //     the guest's: the hypervisor has no user pages, and no breakpoints.
 //
-// Thread safety: one CPU, one vCPU.
+// Thread safety: each CPU has its own state of all this; a Vmcb is one vCPU's.
 
 #ifndef HYPERVISOR_SVM_SVM_H_
 #define HYPERVISOR_SVM_SVM_H_

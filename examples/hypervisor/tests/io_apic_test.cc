@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "devices/apic_bus.h"
 #include "devices/local_apic.h"
 #include "tests/fake_board.h"
 
@@ -19,6 +20,7 @@ constexpr uint32_t kMasked = 1u << 16;
 class IoApicTest : public ::testing::Test {
  protected:
   IoApicTest() {
+    bus_.Attach(cpu_);
     cpu_.Write(0xf0, 4, 0x1ff);
     cpu_.OnEndOfLevel([this](uint8_t vector) { io_.EndOfInterrupt(vector); });
   }
@@ -47,7 +49,8 @@ class IoApicTest : public ::testing::Test {
 
   FakeClock clock_;
   LocalApic cpu_{clock_, 0};
-  IoApic io_{cpu_};
+  ApicBus bus_;
+  IoApic io_{bus_};
 };
 
 TEST_F(IoApicTest, SaysWhatItIsAndIsMaskedAtFirst) {

@@ -87,7 +87,7 @@ BusResult Bus::ReadPiece(Gpa gpa, std::span<std::byte> out) {
   for (size_t done = 0; done < out.size();) {
     const size_t here = std::min(out.size() - done, kLongestDeviceAccess);
     const uint64_t value =
-        machine_.mmio().Read(gpa + done, static_cast<unsigned>(here));
+        board_.Read(number(), gpa + done, static_cast<unsigned>(here));
     std::memcpy(&out[done], &value, here);
     done += here;
   }
@@ -102,7 +102,7 @@ BusResult Bus::WritePiece(Gpa gpa, std::span<const std::byte> bytes) {
     const size_t here = std::min(bytes.size() - done, kLongestDeviceAccess);
     uint64_t value = 0;
     std::memcpy(&value, &bytes[done], here);
-    machine_.mmio().Write(gpa + done, static_cast<unsigned>(here), value);
+    board_.Write(number(), gpa + done, static_cast<unsigned>(here), value);
     done += here;
   }
   return BusResult::Ok();
@@ -135,10 +135,39 @@ BusResult Bus::Probe(Gva gva, const BusAccess& access, size_t bytes) {
   return Translate(gva, access, bytes, pieces);
 }
 
-// One CPU: nobody comes in between what is read and what is written.
+std::optional<ExchangeResult> Bus::ExchangeAtOnce(
+    Gva gva, const BusAccess& access, std::span<std::byte> expected,
+    std::span<const std::byte> desired) {
+  const size_t bytes = expected.size();
+  if (bytes > sizeof(uint64_t) || gva.value() % bytes != 0) return std::nullopt;
+  ExchangeResult exchange;
+  Pieces pieces;
+  exchange.result = Translate(gva, access, bytes, pieces);
+  if (!exchange.result.ok()) return exchange;
+  uint64_t compared = 0;
+  uint64_t replacement = 0;
+  std::memcpy(&compared, expected.data(), bytes);
+  std::memcpy(&replacement, desired.data(), bytes);
+  const absl::StatusOr<shadowmmu::GuestExchange> done =
+      vcpu_.GuestCompareExchange(pieces.piece[0].gpa,
+                                 static_cast<unsigned>(bytes), compared,
+                                 replacement);
+  if (!done.ok() || done->outcome.kind == FaultOutcome::Kind::kRetry) {
+    exchange.result = BusResult::Retry();
+    return exchange;
+  }
+  if (!done->outcome.resume()) return std::nullopt;
+  if (done->exchanged) exchange.exchanged = Exchanged::kYes;
+  std::memcpy(expected.data(), &done->previous, bytes);
+  return exchange;
+}
+
 ExchangeResult Bus::CompareExchange(Gva gva, const BusAccess& access,
                                     std::span<std::byte> expected,
                                     std::span<const std::byte> desired) {
+  if (const auto at_once = ExchangeAtOnce(gva, access, expected, desired)) {
+    return *at_once;
+  }
   std::array<std::byte, 16> held = {};
   const std::span<std::byte> now = std::span(held).first(expected.size());
   ExchangeResult exchange;
@@ -154,11 +183,11 @@ ExchangeResult Bus::CompareExchange(Gva gva, const BusAccess& access,
 }
 
 uint32_t Bus::In(uint16_t port, unsigned bytes) {
-  return machine_.ports().In(port, bytes);
+  return board_.In(number(), port, bytes);
 }
 
 void Bus::Out(uint16_t port, unsigned bytes, uint32_t value) {
-  machine_.ports().Out(port, bytes, value);
+  board_.Out(number(), port, bytes, value);
 }
 
 }  // namespace hypervisor

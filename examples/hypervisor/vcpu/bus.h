@@ -6,8 +6,11 @@
 //     and writes to it vanish, as those to ROM do.
 //  2. A walk that leads to a table in such memory finds entries of all ones:
 //     present, with reserved bits.
+//  3. A CompareExchange of 8 bytes or fewer, aligned, in memory is one step to
+//     all CPUs. A longer or an unaligned one, or a device's, is a read and a
+//     write: others may come in between.
 //
-// Thread safety: one thread at a time.
+// Thread safety: belongs to one vCPU.
 
 #ifndef HYPERVISOR_VCPU_BUS_H_
 #define HYPERVISOR_VCPU_BUS_H_
@@ -15,9 +18,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
-#include "devices/machine.h"
 #include "emulate/exception.h"
 #include "emulate/guest_bus.h"
 #include "shadowmmu/access.h"
@@ -25,6 +28,7 @@
 #include "shadowmmu/mmu.h"
 #include "shadowmmu/vcpu_mmu.h"
 #include "svm/vmcb.h"
+#include "vcpu/board.h"
 
 namespace hypervisor {
 // What a fault that the library wants injected is for the CPU.
@@ -33,9 +37,9 @@ Exception ExceptionOf(const shadowmmu::GuestFault& fault);
 class Bus final : public GuestBus {
  public:
   // All outlive this.
-  Bus(shadowmmu::Mmu& mmu, shadowmmu::VcpuMmu& vcpu, Machine& machine,
+  Bus(shadowmmu::Mmu& mmu, shadowmmu::VcpuMmu& vcpu, Board& board,
       const Vmcb& vmcb)
-      : mmu_(mmu), vcpu_(vcpu), machine_(machine), vmcb_(vmcb) {}
+      : mmu_(mmu), vcpu_(vcpu), board_(board), vmcb_(vmcb) {}
 
   BusResult Read(shadowmmu::Gva gva, const BusAccess& access,
                  std::span<std::byte> out) override;
@@ -72,9 +76,15 @@ class Bus final : public GuestBus {
   BusResult ReadPiece(shadowmmu::Gpa gpa, std::span<std::byte> out);
   BusResult WritePiece(shadowmmu::Gpa gpa, std::span<const std::byte> bytes);
 
+  // nullopt: not in one step.
+  std::optional<ExchangeResult> ExchangeAtOnce(
+      shadowmmu::Gva gva, const BusAccess& access,
+      std::span<std::byte> expected, std::span<const std::byte> desired);
+  unsigned number() const { return shadowmmu::ToInt(vcpu_.id()); }
+
   shadowmmu::Mmu& mmu_;
   shadowmmu::VcpuMmu& vcpu_;
-  Machine& machine_;
+  Board& board_;
   const Vmcb& vmcb_;
 };
 

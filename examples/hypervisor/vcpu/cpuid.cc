@@ -91,14 +91,15 @@ void Cpuid::Apply(std::span<const std::string> flags) {
   }
 }
 
-CpuidResult Cpuid::Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const {
+CpuidResult Cpuid::Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4,
+                        uint8_t apic_id) const {
   const bool extended = leaf >= 0x80000000;
   if (leaf >= 0x40000000 && leaf < 0x80000000) return {};
   CpuidResult result = ReadCpuidIfThere(leaf, subleaf);
   switch (leaf) {
     case 1:
-      // One CPU, whose local APIC has number 0.
-      result.ebx = (result.ebx & 0xff00) | Bit(16);
+      // One CPU a package: how many there are, firmware tells.
+      result.ebx = (result.ebx & 0xff00) | Bit(16) | uint32_t{apic_id} << 24;
       result.ecx &= ~kNever1Ecx;
       result.edx &= ~(kNever1Edx | hidden_1_edx_);
       break;

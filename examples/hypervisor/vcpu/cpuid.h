@@ -27,8 +27,10 @@ class Cpuid {
   // Shows the local APIC, which is there in any case.
   void OfferLocalApic() { hidden_1_edx_ &= ~kLocalApic; }
 
-  // What the guest reads with these in EAX and ECX; `cr4` is the guest's.
-  CpuidResult Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4) const;
+  // What the guest reads with these in EAX and ECX; `cr4` is the guest's, and
+  // `apic_id` the number of its CPU.
+  CpuidResult Read(uint32_t leaf, uint32_t subleaf, uint64_t cr4,
+                   uint8_t apic_id = 0) const;
   // Of leaf 1's EDX: an APIC that is not enabled is not there (SDM vol. 3,
   // 11.4.3).
   static constexpr uint32_t kLocalApic = 1u << 9;

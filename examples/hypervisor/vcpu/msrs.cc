@@ -88,10 +88,10 @@ bool Msrs::WriteApicBase(uint64_t value) {
   if ((value & 0xfff & ~(kApicEnabled | kBootstrapCpu)) != 0) return false;
   if (value >> physical_bits_ != 0) return false;
   apic_base_ = value;
-  machine_.local_apic().SetGlobalEnable(
-      apic_enabled() ? LocalApic::GlobalEnable::kEnabled
-                     : LocalApic::GlobalEnable::kDisabled);
-  machine_.MoveLocalApic(shadowmmu::Gpa(page));
+  board_.SetLocalApic(vcpu_,
+                      apic_enabled() ? LocalApic::GlobalEnable::kEnabled
+                                     : LocalApic::GlobalEnable::kDisabled,
+                      shadowmmu::Gpa(page));
   return true;
 }
 

@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
-#include "boot/apic_timer.h"
+#include "absl/synchronization/mutex.h"
 #include "emulate/control.h"
 #include "emulate/task_switch.h"
 #include "vcpu/vcpu.h"
@@ -23,9 +23,15 @@ constexpr uint64_t kHighestPriority = 15;
 }  // namespace
 
 absl::Status Vcpu::Serve() {
+  if (static_cast<ExitCode>(vmcb_.exit_code) == ExitCode::kPageFault) {
+    return ServePageFault();
+  }
+  const absl::ReaderMutexLock memory_is_there(&vm_.memory_lock());
+  return ServeOthers();
+}
+
+absl::Status Vcpu::ServeOthers() {
   switch (static_cast<ExitCode>(vmcb_.exit_code)) {
-    case ExitCode::kPageFault:
-      return ServePageFault();
     case ExitCode::kIntr:
     case ExitCode::kNmi:
     case ExitCode::kVintr:
@@ -38,7 +44,8 @@ absl::Status Vcpu::Serve() {
       ServeCpuid();
       return absl::OkStatus();
     case ExitCode::kHlt:
-      return ServeHalt();
+      ServeHalt();
+      return absl::OkStatus();
     case ExitCode::kInvlpg:
       return ServeInvlpg();
     case ExitCode::kTaskSwitch:
@@ -74,6 +81,7 @@ absl::Status Vcpu::Serve() {
 
 absl::Status Vcpu::ServePageFault() {
   if (task_guard_.IsLookAtTss(vmcb_.exit_info_2)) {
+    const absl::ReaderMutexLock memory_is_there(&vm_.memory_lock());
     const auto request =
         task_guard_.SwitchAt(State(), vmcb_, bus_, emulator_.decoder());
     return request ? SwitchTask(*request) : absl::OkStatus();
@@ -91,11 +99,17 @@ absl::Status Vcpu::ServePageFault() {
   const Gva gva(vmcb_.exit_info_2);
   shadowmmu::Access made = bus_.AccessOf(access);
   made.reported_error = code;
-  return ServeFault(mmu_->HandleFault(gva, made), gva);
+  // Beside a slot that goes; but what that made of it is no answer.
+  const uint64_t replugs = vm_.replugs();
+  FaultOutcome outcome = mmu_->HandleFault(gva, made);
+  if (outcome.resume()) return ServeFault(outcome, gva);
+  const absl::ReaderMutexLock memory_is_there(&vm_.memory_lock());
+  if (vm_.replugs() != replugs) outcome = mmu_->HandleFault(gva, made);
+  return ServeFault(outcome, gva);
 }
 
 absl::Status Vcpu::ServeFault(const FaultOutcome& outcome, Gva gva) {
-  vm_.statistics().CountFault(outcome);
+  statistics_.CountFault(outcome);
   switch (outcome.kind) {
     case FaultOutcome::Kind::kResume:
     case FaultOutcome::Kind::kRetry:
@@ -131,8 +145,9 @@ absl::Status Vcpu::ServePush(const FaultOutcome& outcome) {
 
 void Vcpu::ServeCpuid() {
   const auto leaf = static_cast<uint32_t>(vmcb_.rax);
-  CpuidResult result = cpuid_.Read(
-      leaf, static_cast<uint32_t>(registers_.gpr[kRcx]), paging_.cr4());
+  CpuidResult result =
+      cpuid_.Read(leaf, static_cast<uint32_t>(registers_.gpr[kRcx]),
+                  paging_.cr4(), static_cast<uint8_t>(number_));
   if (leaf == 1 && !msrs_.apic_enabled()) result.edx &= ~Cpuid::kLocalApic;
   vmcb_.rax = result.eax;
   registers_.gpr[kRbx] = result.ebx;
@@ -184,28 +199,13 @@ absl::Status Vcpu::ServePort() {
   return absl::OkStatus();
 }
 
-absl::Status Vcpu::ServeHalt() {
+// It waits before its next turn.
+void Vcpu::ServeHalt() {
   Skip(1);
-  const uint64_t began = vm_.clock().Nanoseconds();
-  TakeNmi();
   // A trap ends the halt at once, and so does an NMI.
-  if ((vmcb_.rflags & rflags::kTf) != 0 || events_.NmiDue()) {
-    return absl::OkStatus();
-  }
-  if ((vmcb_.rflags & rflags::kIf) == 0) {
-    vm_.End(ExitStatus::kHalted);
-    return absl::OkStatus();
-  }
-  vm_.machine().Advance();
-  while (!InterruptWaits() && !events_.NmiDue() && !vm_.ended()) {
-    const uint64_t now = vm_.clock().Nanoseconds();
-    ArmTimer(now, kQuantum);
-    WaitForInterrupt();
-    if (absl::Status good = vm_.Tick(); !good.ok()) return good;
-    vm_.machine().Advance();
-  }
-  vm_.statistics().CountHalt(vm_.clock().Nanoseconds() - began);
-  return absl::OkStatus();
+  if ((vmcb_.rflags & rflags::kTf) != 0 || events_.NmiDue()) return;
+  posture_ =
+      (vmcb_.rflags & rflags::kIf) != 0 ? Posture::kHalted : Posture::kStuck;
 }
 
 absl::Status Vcpu::ServeControlRegister() {
@@ -222,9 +222,8 @@ absl::Status Vcpu::ServeControlRegister() {
   if (access.kind == ControlKind::kSmsw) return Emulate();
   if (access.kind == ControlKind::kReadControl) {
     const std::optional<uint64_t> value =
-        access.number == kTaskPriority
-            ? vm_.machine().local_apic().TaskPriorityClass()
-            : paging_.Read(access.number);
+        access.number == kTaskPriority ? vm_.board().TaskPriorityClass(number_)
+                                       : paging_.Read(access.number);
     if (!value) {
       Raise(Exception::InvalidOpcode());
       return absl::OkStatus();
@@ -244,8 +243,8 @@ absl::Status Vcpu::ServeControlRegister() {
   }
   const unsigned number = changes_cr0 ? 0 : access.number;
   if (number == kTaskPriority && access.value <= kHighestPriority) {
-    vm_.machine().local_apic().SetTaskPriorityClass(
-        static_cast<uint8_t>(access.value));
+    vm_.board().SetTaskPriorityClass(number_,
+                                     static_cast<uint8_t>(access.value));
     Skip(access.length);
     return absl::OkStatus();
   }
@@ -336,7 +335,7 @@ absl::Status Vcpu::SwitchTask(const TaskSwitchRequest& request) {
 }
 
 absl::Status Vcpu::Emulate() {
-  ++vm_.statistics().emulated_instructions;
+  ++statistics_.emulated_instructions;
   CpuState state = State();
   const EmulateOutcome outcome = emulator_.Execute(state, registers_.fpu, bus_);
   if (outcome.kind == EmulateOutcome::Kind::kUnknown) {

@@ -126,6 +126,29 @@ void ExitStatistics::CountFault(const shadowmmu::FaultOutcome& outcome) {
   ++by_outcome_[std::min(static_cast<size_t>(outcome.kind), kOutcomes - 1)];
 }
 
+void ExitStatistics::Add(const ExitStatistics& other) {
+  emulated_instructions += other.emulated_instructions;
+  interrupts += other.interrupts;
+  unplugs += other.unplugs;
+  audits += other.audits;
+  exits_ += other.exits_;
+  bumps_ += other.bumps_;
+  bump_ns_ += other.bump_ns_;
+  longest_bump_ = std::max(longest_bump_, other.longest_bump_);
+  reclaim_ns_ += other.reclaim_ns_;
+  longest_reclaim_ = std::max(longest_reclaim_, other.longest_reclaim_);
+  longest_pause_ = std::max(longest_pause_, other.longest_pause_);
+  halted_ns_ += other.halted_ns_;
+  guest_ns_ += other.guest_ns_;
+  for (size_t i = 0; i < by_code_.size(); ++i) {
+    by_code_[i].exits += other.by_code_[i].exits;
+    by_code_[i].ns += other.by_code_[i].ns;
+  }
+  for (size_t i = 0; i < by_outcome_.size(); ++i) {
+    by_outcome_[i] += other.by_outcome_[i];
+  }
+}
+
 std::vector<ExitStatistics::Group> ExitStatistics::Groups(
     const shadowmmu::Stats& mmu) const {
   Rows exits;

@@ -1,6 +1,9 @@
 // Statistics: what a run of a guest cost: exits by reason, faults by outcome,
 // what was emulated, and the longest that the guest was kept waiting.
 //
+// Each vCPU counts for itself, and what is done to the VM is counted apart; the
+// sum is the guest's: times of vCPUs that ran beside each other add up.
+//
 // Thread safety: none.
 
 #ifndef HYPERVISOR_VCPU_STATISTICS_H_
@@ -34,6 +37,8 @@ class ExitStatistics {
   // left was taken away. How long that took.
   void CountBump(uint64_t nanoseconds);
   void CountReclaim(uint64_t nanoseconds);
+
+  void Add(const ExitStatistics& other);
 
   uint64_t exits() const { return exits_; }
 

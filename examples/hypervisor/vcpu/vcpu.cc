@@ -4,6 +4,10 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/synchronization/mutex.h"
+#include "boot/per_cpu.h"
+#include "boot/processors.h"
+
 namespace hypervisor {
 namespace {
 
@@ -18,30 +22,38 @@ constexpr int kMaxRetries = 1000;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Vcpu>> Vcpu::Create(Vm& vm, const Cpuid& cpuid,
-                                                   const CpuState& first) {
+                                                   unsigned number,
+                                                   const CpuState* first) {
   absl::StatusOr<std::unique_ptr<shadowmmu::VcpuMmu>> mmu =
-      vm.mmu().CreateVcpu(shadowmmu::VcpuId{0});
+      vm.mmu().CreateVcpu(shadowmmu::VcpuId{number});
   if (!mmu.ok()) return mmu.status();
   if (absl::Status set = (*mmu)->SetFeatures(cpuid.PagingFeatures());
       !set.ok()) {
     return set;
   }
-  std::unique_ptr<Vcpu> vcpu(new Vcpu(vm, cpuid, *std::move(mmu)));
-  SetState(first, vcpu->vmcb_, vcpu->registers_);
-  if (vcpu->paging_.Set(first.cr0, first.cr3, first.cr4, first.efer)) {
+  vm.states().Bind(number);
+  std::unique_ptr<Vcpu> vcpu(new Vcpu(vm, cpuid, number, *std::move(mmu)));
+  if (first == nullptr) {
+    vcpu->posture_ = Posture::kWaitsForStartup;
+    return vcpu;
+  }
+  SetState(*first, vcpu->vmcb_, vcpu->registers_);
+  if (vcpu->paging_.Set(first->cr0, first->cr3, first->cr4, first->efer)) {
     return absl::InvalidArgumentError(
         "the loader's control registers are none that a CPU takes");
   }
   return vcpu;
 }
 
-Vcpu::Vcpu(Vm& vm, const Cpuid& cpuid, std::unique_ptr<shadowmmu::VcpuMmu> mmu)
+Vcpu::Vcpu(Vm& vm, const Cpuid& cpuid, unsigned number,
+           std::unique_ptr<shadowmmu::VcpuMmu> mmu)
     : vm_(vm),
       cpuid_(cpuid),
+      number_(number),
       mmu_(std::move(mmu)),
       paging_(*mmu_, cpuid.AllowedCr4()),
-      msrs_(paging_, vm.machine(), vmcb_, cpuid.physical_bits()),
-      bus_(vm.mmu(), *mmu_, vm.machine(), vmcb_) {
+      msrs_(number, paging_, vm.board(), vmcb_, cpuid.physical_bits()),
+      bus_(vm.mmu(), *mmu_, vm.board(), vmcb_) {
   SetPermissions(permissions_);
   InitVmcb(vmcb_, permissions_);
   constexpr uint16_t kFpuControlAtReset = 0x37f;
@@ -52,8 +64,9 @@ Vcpu::Vcpu(Vm& vm, const Cpuid& cpuid, std::unique_ptr<shadowmmu::VcpuMmu> mmu)
 }
 
 absl::Status Vcpu::RunOnce() {
-  if (absl::Status good = vm_.Tick(); !good.ok()) return good;
-  vm_.machine().Advance();
+  if (absl::Status good = vm_.Tick(number_); !good.ok()) return good;
+  if (absl::Status good = Look(); !good.ok()) return good;
+  if (posture_ != Posture::kRuns) return Wait();
   Deliver();
   if (events_.shutdown()) vm_.End(ExitStatus::kReset);
   if (vm_.ended()) return absl::OkStatus();
@@ -61,7 +74,8 @@ absl::Status Vcpu::RunOnce() {
   if (vm_.ended()) return absl::OkStatus();  // it could not be entered
   events_.TakeExitIntInfo(vmcb_.exit_int_info);
   if ((vmcb_.exit_int_info & event::kValid) == 0) pushes_ = 0;
-  vm_.statistics().CountExit(static_cast<ExitCode>(vmcb_.exit_code));
+  statistics_.CountExit(static_cast<ExitCode>(vmcb_.exit_code));
+  vm_.CountExit();
   if (nmi_window_.AfterExit(events_, vmcb_) == NmiWindow::Exit::kOwn) {
     return absl::OkStatus();
   }
@@ -74,24 +88,16 @@ bool Vcpu::InterruptsOn() const {
   return (vmcb_.rflags & rflags::kIf) != 0 && (vmcb_.interrupt_shadow & 1) == 0;
 }
 
-bool Vcpu::InterruptWaits() {
-  return events_.InterruptWaits() || vm_.machine().InterruptPending();
-}
-
 // The controller is asked only when what it gives can be taken.
 void Vcpu::TakeInterrupt() {
-  if (!events_.Idle() || !InterruptsOn()) return;
-  if (!vm_.machine().InterruptPending()) return;
-  events_.Interrupt(vm_.machine().AcknowledgeInterrupt());
-  ++vm_.statistics().interrupts;
-}
-
-void Vcpu::TakeNmi() {
-  if (vm_.machine().local_apic().TakeNmi()) events_.Nmi();
+  if (!news_.interrupt || !events_.Idle() || !InterruptsOn()) return;
+  const auto vector = vm_.board().Acknowledge(number_, &news_.interrupt);
+  if (!vector) return;
+  events_.Interrupt(*vector);
+  ++statistics_.interrupts;
 }
 
 void Vcpu::Deliver() {
-  TakeNmi();
   TakeInterrupt();
   const bool in_shadow = (vmcb_.interrupt_shadow & 1) != 0;
   vmcb_.event_injection =
@@ -118,37 +124,68 @@ void Vcpu::Deliver() {
 }
 
 absl::Status Vcpu::Enter() {
-  task_guard_.BeforeEntry(paging_, bus_, vmcb_);
+  {
+    const absl::ReaderMutexLock memory_is_there(&vm_.memory_lock());
+    task_guard_.BeforeEntry(paging_, bus_, vmcb_);
+  }
   const absl::Status entered = EnterGuarded();
   task_guard_.AfterExit(vmcb_);
   return entered;
 }
 
-absl::Status Vcpu::EnterGuarded() {
+absl::StatusOr<bool> Vcpu::Ready() {
+  vm_.states().Prepare(number_);
   FaultOutcome ready = mmu_->EnterGuest();
-  for (int i = 0; i < kMaxRetries && ready.kind == FaultOutcome::Kind::kRetry;
-       ++i) {
+  if (ready.kind == FaultOutcome::Kind::kMemoryFault ||
+      ready.kind == FaultOutcome::Kind::kRetry) {
+    // The slot of its root may be away just now, or about to go: wait until it
+    // is back.
+    const absl::ReaderMutexLock memory_is_there(&vm_.memory_lock());
+    vm_.states().Prepare(number_);
     ready = mmu_->EnterGuest();
   }
+  if (ready.kind == FaultOutcome::Kind::kRetry) return false;
   if (ready.kind == FaultOutcome::Kind::kMemoryFault) {
     // CR3 leads to memory that is not there: no fetch succeeds, and no handler
     // can be reached.
     vm_.End(ExitStatus::kReset);
-    return absl::OkStatus();
+    return false;
   }
   if (!ready.resume()) {
     return absl::ResourceExhaustedError(
         "the guest cannot be entered: no table page");
   }
+  if (vm_.states().Begin(number_)) return true;
+  // Another CPU wants this one out: what EnterGuest gave may be over.
+  mmu_->ExitGuest();
+  return false;
+}
+
+absl::Status Vcpu::EnterGuarded() {
+  bool ready = false;
+  for (int i = 0; !ready && i <= kMaxRetries; ++i) {
+    const absl::StatusOr<bool> tried = Ready();
+    if (!tried.ok()) return tried.status();
+    if (vm_.ended() && !*tried) return absl::OkStatus();
+    ready = *tried;
+  }
+  if (!ready) {
+    return absl::ResourceExhaustedError(
+        "the guest cannot be entered: others do not let it");
+  }
+  // Rule 3 from here on.
   paging_.Load(vmcb_);
   const uint64_t now = vm_.clock().Nanoseconds();
   const bool in_shadow = (vmcb_.interrupt_shadow & 1) != 0;
   const bool hurry = in_shadow && (InterruptWaits() || events_.NmiDue());
   ArmTimer(now, hurry ? kShadowQuantum : kQuantum);
-  vm_.statistics().CountEntry(now);
+  // Since Look: the guest exits at once.
+  if (vm_.states().HasNews(number_)) WakeCpu(CpuIndex());
+  statistics_.CountEntry(now);
   SvmRun(vmcb_, registers_);
+  vm_.states().End(number_);
   mmu_->ExitGuest();
-  vm_.statistics().CountReturn(vm_.clock().Nanoseconds());
+  statistics_.CountReturn(vm_.clock().Nanoseconds());
   return absl::OkStatus();
 }
 
@@ -156,9 +193,7 @@ absl::Status Vcpu::EnterGuarded() {
 
 void Vcpu::ArmTimer(uint64_t now, uint64_t most) {
   uint64_t deadline = now + most;
-  if (const auto next = vm_.machine().NextEvent()) {
-    deadline = std::min(deadline, *next);
-  }
+  if (news_.next_event) deadline = std::min(deadline, *news_.next_event);
   timer_.Arm(now, deadline);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <sstream>
+#include <utility>
 
 #include "boot/console.h"
 #include "loaders/guest_memory.h"
@@ -71,7 +72,7 @@ absl::Status Vm::Init(unsigned guest_physical_bits) {
   config.host = &host_;
   config.table_capacity = std::max(
       kTablesAtLeast, static_cast<uint32_t>(memory_.size() / kBytesPerTable));
-  config.max_vcpus = 1;
+  config.max_vcpus = options_.vcpus;
   config.guest_physical_bits = guest_physical_bits;
   config.unsync = options_.unsync != 0;
   config.previous_roots = options_.previous_roots;
@@ -94,18 +95,40 @@ absl::Status Vm::Init(unsigned guest_physical_bits) {
 
   Machine::Config board;
   board.memory_bytes = memory_.size();
+  board.cpus = options_.vcpus;
   board.serial = WriteSerial;
   board.exit = [this](uint32_t code) { End(GuestExitStatus(code)); };
   board.reset = [this] { End(ExitStatus::kReset); };
-  machine_ = std::make_unique<Machine>(clock_, std::move(board));
+  board_ = std::make_unique<Board>(clock_, std::move(board), states());
   return absl::OkStatus();
 }
 
 void Vm::End(ExitStatus status) {
-  if (!ended_) ended_ = status;
+  uint32_t expected = kRuns;
+  ended_.compare_exchange_strong(expected, static_cast<uint32_t>(status));
+  states().NotifyAll();
 }
 
-absl::Status Vm::Tick() {
+void Vm::AddStatistics(const ExitStatistics& of_vcpu) {
+  const absl::MutexLock lock(&tick_lock_);
+  statistics_.Add(of_vcpu);
+}
+
+ExitStatistics Vm::statistics() {
+  const absl::MutexLock lock(&tick_lock_);
+  return statistics_;
+}
+
+absl::Status Vm::Tick(unsigned vcpu) {
+  if (!tick_lock_.TryLock()) return absl::OkStatus();
+  absl::Status done = DoWhatIsDue(vcpu);
+  tick_lock_.Unlock();
+  return done;
+}
+
+// A period begins when what was done is over: however long it takes, on a busy
+// machine, the guest runs in between.
+absl::Status Vm::DoWhatIsDue(unsigned vcpu) {
   const uint64_t now = clock_.Nanoseconds();
   constexpr uint64_t kMillisecond = 1'000'000;
   if (options_.timeout_s != 0 &&
@@ -114,22 +137,24 @@ absl::Status Vm::Tick() {
   }
   if (options_.serial_input != 0 && now >= next_input_) {
     next_input_ = now + kInputPeriod;
-    ReceiveInput();
+    ReceiveInput(vcpu);
   }
   if (options_.bump_every_ms != 0 && now >= next_bump_) {
-    next_bump_ = now + options_.bump_every_ms * kMillisecond;
     Invalidate();
+    next_bump_ = clock_.Nanoseconds() + options_.bump_every_ms * kMillisecond;
   } else if (obsolete_left_) {
     obsolete_left_ = mmu_->ReclaimObsolete(kReclaimAtOnce).more;
     statistics_.CountReclaim(clock_.Nanoseconds() - now);
   }
   if (options_.unplug_every_ms != 0 && now >= next_replug_) {
-    next_replug_ = now + options_.unplug_every_ms * kMillisecond;
     if (absl::Status done = ReplugMemory(); !done.ok()) return done;
+    next_replug_ =
+        clock_.Nanoseconds() + options_.unplug_every_ms * kMillisecond;
     ++statistics_.unplugs;
   }
-  if (options_.audit_every != 0 && statistics_.exits() >= next_audit_) {
-    next_audit_ = statistics_.exits() + options_.audit_every;
+  const uint64_t exits = exits_.load(std::memory_order_relaxed);
+  if (options_.audit_every != 0 && exits >= next_audit_) {
+    next_audit_ = exits + options_.audit_every;
     if (absl::Status good = Audit(); !good.ok()) return good;
     ++statistics_.audits;
   }
@@ -147,11 +172,11 @@ void Vm::Invalidate() {
   statistics_.CountBump(clock_.Nanoseconds() - began);
 }
 
-void Vm::ReceiveInput() {
+void Vm::ReceiveInput(unsigned vcpu) {
   for (int i = 0; i < kInputAtOnce; ++i) {
     const std::optional<char> byte = ConsoleRead();
     if (!byte) return;
-    machine_->ReceiveSerial(*byte);
+    board_->ReceiveSerial(vcpu, *byte);
   }
 }
 
@@ -164,12 +189,16 @@ absl::Status Vm::Audit() {
 }
 
 absl::Status Vm::ReplugMemory() {
+  const absl::WriterMutexLock lock(&memory_lock_);
   const std::optional<SlotSpec> slot = mmu_->FindSlot(kSpace, kHighRam);
   if (!slot) return absl::InternalError("the guest's RAM has no slot");
+  replugs_.fetch_add(1);
   if (absl::Status gone = mmu_->DeleteSlot(kSpace, kHighRam); !gone.ok()) {
     return gone;
   }
-  return mmu_->CreateSlot(*slot);
+  absl::Status back = mmu_->CreateSlot(*slot);
+  replugs_.fetch_add(1);
+  return back;
 }
 
 }  // namespace hypervisor

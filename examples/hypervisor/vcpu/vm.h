@@ -7,24 +7,31 @@
 //
 // Everything else is the board's, or nobody's.
 //
-// Thread safety: one thread.
+// Thread safety: any thread. What the options ask for while the guest runs is
+// done by one vCPU's thread at a time, whichever is there. `tick_lock_` comes
+// before `memory_lock()`, and that before the locks of the library and of the
+// board.
 
 #ifndef HYPERVISOR_VCPU_VM_H_
 #define HYPERVISOR_VCPU_VM_H_
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "devices/clock.h"
-#include "devices/machine.h"
 #include "host/hypervisor_host.h"
 #include "loaders/exit_status.h"
 #include "loaders/guest_options.h"
 #include "shadowmmu/mmu.h"
+#include "vcpu/board.h"
 #include "vcpu/statistics.h"
 
 namespace hypervisor {
@@ -39,27 +46,56 @@ class Vm {
   Vm& operator=(const Vm&) = delete;
 
   shadowmmu::Mmu& mmu() { return *mmu_; }
-  Machine& machine() { return *machine_; }
+  Board& board() { return *board_; }
+  RunStates& states() { return host_.states(); }
   Clock& clock() { return clock_; }
   const GuestOptions& options() const { return options_; }
-  ExitStatistics& statistics() { return statistics_; }
 
-  // The first call counts.
+  // Held shared while what a vCPU does depends on the guest's RAM being there:
+  // --unplug-every takes it away and brings it back with this held exclusively,
+  // so that no vCPU takes its memory for absent. Not held in the guest, nor for
+  // what the library finds out by itself and may be asked again: so vCPUs run,
+  // and fault, while the slot goes. Nobody waits with it.
+  absl::Mutex& memory_lock() ABSL_LOCK_RETURNED(memory_lock_) {
+    return memory_lock_;
+  }
+
+  // Raised when RAM goes, and when it is back: equal before and after something
+  // that was done without memory_lock(), the second time with it, if it was
+  // there all the time.
+  uint64_t replugs() const { return replugs_.load(); }
+
+  // A vCPU has exited: audits are due by the number.
+  void CountExit() { exits_.fetch_add(1, std::memory_order_relaxed); }
+  // What a vCPU that has ended has counted.
+  void AddStatistics(const ExitStatistics& of_vcpu)
+      ABSL_LOCKS_EXCLUDED(tick_lock_);
+  // Of the VM, and of the vCPUs that were added.
+  ExitStatistics statistics() ABSL_LOCKS_EXCLUDED(tick_lock_);
+
+  // The first call counts. Every vCPU has news then.
   void End(ExitStatus status);
-  std::optional<ExitStatus> ended() const { return ended_; }
+  std::optional<ExitStatus> ended() const {
+    const uint32_t status = ended_.load();
+    if (status == kRuns) return std::nullopt;
+    return static_cast<ExitStatus>(status);
+  }
 
-  // While the guest is out: does what the options ask for while it runs, and is
-  // due: bumps, slots that go and come back, audits, input, the time limit. An
+  // Called by each vCPU's thread between two turns: does what the options ask
+  // for while the guest runs, and is due: bumps, slots that go and come back,
+  // audits, input, the time limit; nothing while another thread is at it. An
   // error: the library is not as it should be.
-  absl::Status Tick();
+  absl::Status Tick(unsigned vcpu) ABSL_LOCKS_EXCLUDED(tick_lock_);
 
  private:
+  absl::Status DoWhatIsDue(unsigned vcpu)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(tick_lock_);
   // Takes the RAM's slot away, and brings it back with what was in it.
-  absl::Status ReplugMemory();
+  absl::Status ReplugMemory() ABSL_LOCKS_EXCLUDED(memory_lock_);
   // Makes every shadow page obsolete.
-  void Invalidate();
+  void Invalidate() ABSL_EXCLUSIVE_LOCKS_REQUIRED(tick_lock_);
   absl::Status Audit();
-  void ReceiveInput();
+  void ReceiveInput(unsigned vcpu);
 
   Vm(std::span<std::byte> memory, Clock& clock, const GuestOptions& options);
   absl::Status Init(unsigned guest_physical_bits);
@@ -69,14 +105,23 @@ class Vm {
   const GuestOptions options_;
   HypervisorHost host_;
   std::unique_ptr<shadowmmu::Mmu> mmu_;
-  std::unique_ptr<Machine> machine_;
-  ExitStatistics statistics_;
-  bool obsolete_left_ = false;  // a bump's pages are not all reclaimed
-  uint64_t next_bump_ = 0;
-  uint64_t next_replug_ = 0;
-  uint64_t next_audit_ = 0;  // a number of exits
-  uint64_t next_input_ = 0;
-  std::optional<ExitStatus> ended_;
+  std::unique_ptr<Board> board_;
+  std::atomic<uint64_t> exits_ = 0;
+  std::atomic<uint64_t> replugs_ = 0;
+
+  absl::Mutex tick_lock_ ABSL_ACQUIRED_BEFORE(memory_lock_);
+  absl::Mutex memory_lock_;
+  ExitStatistics statistics_ ABSL_GUARDED_BY(tick_lock_);
+  // A bump's pages are not all reclaimed.
+  bool obsolete_left_ ABSL_GUARDED_BY(tick_lock_) = false;
+  uint64_t next_bump_ ABSL_GUARDED_BY(tick_lock_) = 0;
+  uint64_t next_replug_ ABSL_GUARDED_BY(tick_lock_) = 0;
+  uint64_t next_audit_ ABSL_GUARDED_BY(tick_lock_) = 0;  // a number of exits
+  uint64_t next_input_ ABSL_GUARDED_BY(tick_lock_) = 0;
+
+  // An ExitStatus, or none.
+  static constexpr uint32_t kRuns = ~0u;
+  std::atomic<uint32_t> ended_ = kRuns;
 };
 
 }  // namespace hypervisor

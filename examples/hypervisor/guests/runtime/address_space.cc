@@ -141,6 +141,8 @@ void AddressSpace::Map(Word address, Word frame, Entry flags, unsigned level) {
   Set(level, address, frame | flags | (level > 1 ? kLarge : 0));
 }
 
+void LeaveSpaces() { WriteCr3(kernel_root); }
+
 void UsePaging() {
   // Never destroyed.
   alignas(AddressSpace) static char place[sizeof(AddressSpace)];
@@ -149,6 +151,8 @@ void UsePaging() {
     space->Map(at, at, kPresent | kWritable, 2);
   }
   space->Map(kUserCode, reinterpret_cast<Word>(user_read), kPresent | kUser);
+  constexpr Word kLocalApic = 0xfee00000;
+  space->Map(kLocalApicPage, kLocalApic, kPresent | kWritable);
   kernel_root = space->root();
   if (Levels() == 2) WriteCr4(ReadCr4() | kCr4Pse);
   if (Levels() == 3) {

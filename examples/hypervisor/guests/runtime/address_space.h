@@ -2,8 +2,8 @@
 // for (GUEST_LEVELS): 2 (32-bit paging), 3 (PAE), 4 or 5 levels.
 //
 //  1. The first GiB of each space is the kernel's, and the same in all: 256 MiB
-//     mapped onto themselves for the supervisor, by large pages, and the code
-//     of user mode (access.h).
+//     mapped onto themselves for the supervisor, by large pages, the code of
+//     user mode (access.h), and the local APIC.
 //  2. Levels are numbered from 1, the page table. An entry is 8 bytes, or 4
 //  with
 //     2 levels, and is passed as a uint64_t in either case.
@@ -49,6 +49,9 @@ bool HasGigabytePages();
 // level of its own.
 Word TestBase();
 
+// Where each space has the local APIC's registers, for the supervisor.
+inline constexpr Word kLocalApicPage = 0x30001000;
+
 class AddressSpace {
  public:
   // With the kernel's part only.
@@ -80,6 +83,9 @@ class AddressSpace {
 // Entries by the physical address of their table.
 Entry ReadEntry(Word table, Word offset);
 void WriteEntry(Word table, Word offset, Entry entry);
+
+// Goes to the kernel's own space, which is never freed.
+void LeaveSpaces();
 
 // Turns paging on (32-bit guests), with the first space. Every guest that uses
 // address spaces calls it first.

@@ -1,6 +1,7 @@
 // Physical memory that a guest gives to its page tables and pages: 4 KiB frames
 // from 16 MiB up to 128 MiB. The first 256 MiB are always mapped onto
-// themselves, so a frame can be used by its physical address.
+// themselves, so a frame can be used by its physical address. Any CPU may take
+// them, and give them back, but no interrupt handler.
 
 #ifndef HYPERVISOR_GUESTS_RUNTIME_FRAMES_H_
 #define HYPERVISOR_GUESTS_RUNTIME_FRAMES_H_

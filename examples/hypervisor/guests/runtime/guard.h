@@ -21,8 +21,8 @@ struct Fault {
   Word ip = 0;
 };
 
-// The last one of Guarded. Its fields are those of this run only.
-extern Fault last_fault;
+// The last one of Guarded on this CPU. Its fields are those of this run only.
+Fault& LastFault();
 
 extern "C" bool RunGuarded(void (*body)(void*), void* argument);
 
@@ -30,9 +30,9 @@ extern "C" bool RunGuarded(void (*body)(void*), void* argument);
 // a fault. Not to be nested.
 template <typename Body>
 Fault Guarded(Body body) {
-  last_fault = {};
+  LastFault() = {};
   RunGuarded([](void* argument) { (*static_cast<Body*>(argument))(); }, &body);
-  return last_fault;
+  return LastFault();
 }
 
 }  // namespace guest

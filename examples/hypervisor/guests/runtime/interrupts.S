@@ -79,13 +79,20 @@ RunGuarded:
   push %r13
   push %r14
   push %r15
-  mov %rsp, guard_stack
-  mov %rdi, %rax
-  mov %rsi, %rdi
-  call *%rax
+  mov %rdi, %r12
+  mov %rsi, %r13
+  sub $8, %rsp
+  call CpuNumber
+  lea guard_stacks(,%rax,8), %rbx
+  push %rbx
+  mov %rsp, (%rbx)
+  mov %r13, %rdi
+  call *%r12
   xor %eax, %eax
 1:
-  movq $0, guard_stack
+  pop %rbx
+  movq $0, (%rbx)
+  add $8, %rsp
   pop %r15
   pop %r14
   pop %r13
@@ -96,7 +103,9 @@ RunGuarded:
   ret
   .globl GuardEscape
 GuardEscape:
-  mov guard_stack, %rsp
+  and $-16, %rsp
+  call CpuNumber
+  mov guard_stacks(,%rax,8), %rsp
   mov $1, %eax
   jmp 1b
 
@@ -137,13 +146,19 @@ RunGuarded:
   push %ebp
   push %esi
   push %edi
-  mov %esp, guard_stack
-  push %ecx
-  call *%eax
+  mov %eax, %esi
+  mov %ecx, %edi
+  call CpuNumber
+  lea guard_stacks(,%eax,8), %ebx
+  push %ebx
+  mov %esp, (%ebx)
+  push %edi
+  call *%esi
   pop %ecx
   xor %eax, %eax
 1:
-  movl $0, guard_stack
+  pop %ebx
+  movl $0, (%ebx)
   pop %edi
   pop %esi
   pop %ebp
@@ -152,7 +167,8 @@ RunGuarded:
   ret
   .globl GuardEscape
 GuardEscape:
-  mov guard_stack, %esp
+  call CpuNumber
+  mov guard_stacks(,%eax,8), %esp
   mov $1, %eax
   jmp 1b
 
@@ -176,9 +192,10 @@ EnterUser:
 
   .bss
   .balign 8
-  .globl guard_stack
-guard_stack:
-  .skip 8
+  .globl guard_stacks
+// Of kMaxCpus CPUs.
+guard_stacks:
+  .skip 4 * 8
 
   .section .rodata
   .balign 8

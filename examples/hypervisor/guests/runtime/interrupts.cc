@@ -1,13 +1,15 @@
 #include "runtime/interrupts.h"
 
 #include "runtime/guard.h"
+#include "runtime/processors.h"
 #include "runtime/report.h"
 
 extern "C" {
 extern char interrupt_stack_top[];
 extern const char* const interrupt_stubs;
 extern uint64_t gdt[];
-extern guest::Word guard_stack;
+// Of each CPU; 0: nothing is guarded.
+extern uint64_t guard_stacks[];
 
 [[noreturn]] void GuardEscape();
 void HandleInterrupt(guest::InterruptFrame* frame);
@@ -15,14 +17,13 @@ void HandleInterrupt(guest::InterruptFrame* frame);
 
 namespace guest {
 
-Fault last_fault;
-
 namespace {
 
 constexpr unsigned kVectors = 256;
 constexpr unsigned kStubBytes = 16;
 constexpr uint16_t kKernelCode = 0x08;
-constexpr uint16_t kTssSelector = 0x28;
+constexpr uint16_t kTssSelector = 0x28;  // of CPU 0
+constexpr uint16_t kTssSelectorStride = 0x10;
 constexpr uint8_t kInterruptGate = 0x8e;
 constexpr uint8_t kUserInterruptGate = 0xee;
 constexpr uint8_t kTaskGate = 0x85;
@@ -64,22 +65,31 @@ static_assert(sizeof(Tss) == 104);
 #endif
 
 Gate idt[kVectors];
-Tss tss;
+Tss tss[kMaxCpus];
+Fault last_faults[kMaxCpus];
+// Another CPU than the first has been started.
+bool more_cpus = false;
 Handler handlers[kVectors];
 
-void LoadTss() {
+void LoadTss(unsigned cpu, Word interrupt_stack) {
 #ifdef __x86_64__
-  tss.rsp0 = reinterpret_cast<Word>(interrupt_stack_top);
+  tss[cpu].rsp0 = interrupt_stack;
 #else
-  tss.esp0 = reinterpret_cast<Word>(interrupt_stack_top);
-  tss.ss0 = 0x10;
+  tss[cpu].esp0 = interrupt_stack;
+  tss[cpu].ss0 = 0x10;
 #endif
-  const uint64_t base = reinterpret_cast<Word>(&tss);
+  const uint64_t base = reinterpret_cast<Word>(&tss[cpu]);
+  const unsigned selector = kTssSelector + cpu * kTssSelectorStride;
   // Present, an available TSS of 32 bits or, in long mode, 64.
-  gdt[kTssSelector / 8] = uint64_t{0x89} << 40 | (base & 0xffffff) << 16 |
-                          (base >> 24 & 0xff) << 56 | (sizeof(tss) - 1);
-  gdt[kTssSelector / 8 + 1] = 0;
-  asm volatile("ltr %w0" ::"r"(unsigned{kTssSelector}));
+  gdt[selector / 8] = uint64_t{0x89} << 40 | (base & 0xffffff) << 16 |
+                      (base >> 24 & 0xff) << 56 | (sizeof(tss[cpu]) - 1);
+  gdt[selector / 8 + 1] = 0;
+  asm volatile("ltr %w0" ::"r"(selector));
+}
+
+void UseIdt() {
+  const TablePointer pointer = {sizeof(idt) - 1, reinterpret_cast<Word>(idt)};
+  asm volatile("lidt %0" ::"m"(pointer));
 }
 
 }  // namespace
@@ -94,10 +104,17 @@ void LoadIdt() {
     gate.selector = kKernelCode;
     gate.type = vector == kUserDone ? kUserInterruptGate : kInterruptGate;
   }
-  const TablePointer pointer = {sizeof(idt) - 1, reinterpret_cast<Word>(idt)};
-  asm volatile("lidt %0" ::"m"(pointer));
-  LoadTss();
+  UseIdt();
+  LoadTss(0, reinterpret_cast<Word>(interrupt_stack_top));
 }
+
+void LoadIdtOnCpu(unsigned cpu, Word interrupt_stack) {
+  UseIdt();
+  LoadTss(cpu, interrupt_stack);
+  Store(more_cpus, true);
+}
+
+Fault& LastFault() { return last_faults[CpuNumber()]; }
 
 void SetHandler(unsigned vector, Handler handler) {
   handlers[vector] = handler;
@@ -118,15 +135,23 @@ void HandleInterrupt(guest::InterruptFrame* frame) {
     return;
   }
   const Word cr2 = vector == kPageFault ? ReadCr2() : 0;
-  if (guard_stack == 0) {
-    Print("FAILED: vector ", vector, ", error code ", Hex(frame->error_code),
-          ", cr2 ", Hex(cr2), ", at ", Hex(frame->ip), "\n");
+  if (guard_stacks[CpuNumber()] == 0) {
+    Print("FAILED: CPU ", CpuNumber(), ", vector ", vector, ", error code ",
+          Hex(frame->error_code), ", cr2 ", Hex(cr2), ", at ", Hex(frame->ip),
+          "\n");
     Exit(2);
   }
-  last_fault = {.vector = vector,
-                .error_code = frame->error_code,
-                .cr2 = cr2,
-                .ax = frame->ax,
-                .ip = frame->ip};
+  LastFault() = {.vector = vector,
+                 .error_code = frame->error_code,
+                 .cr2 = cr2,
+                 .ax = frame->ax,
+                 .ip = frame->ip};
   GuardEscape();
+}
+
+unsigned guest::CpuNumber() {
+  if (!Load(more_cpus)) return 0;
+  unsigned selector = 0;
+  asm volatile("str %0" : "=r"(selector));
+  return (selector - kTssSelector) / kTssSelectorStride;
 }

@@ -39,6 +39,11 @@ using Handler = Handled (*)(InterruptFrame*);
 
 // Makes the IDT, and a TSS with a stack for interrupts of user mode.
 void LoadIdt();
+// The same IDT, and a TSS with that stack, on another CPU (processors.h).
+void LoadIdtOnCpu(unsigned cpu, Word interrupt_stack);
+// 0 is the CPU that boots. Known by the TSS that is loaded, once another CPU
+// has been started.
+extern "C" unsigned CpuNumber();
 // nullptr: none.
 void SetHandler(unsigned vector, Handler handler);
 // An IDT entry of 8 bytes as a task gate; 32-bit guests only.

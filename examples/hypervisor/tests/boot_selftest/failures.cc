@@ -8,6 +8,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string_view>
+#include <thread>
 
 #include "tests/boot_selftest/selftest.h"
 
@@ -41,6 +42,25 @@ void FailBy(std::string_view way) {
     std::mutex mutex;
     mutex.lock();
     mutex.lock();
+  }
+  if (way == "deadlock-of-two") {
+    std::mutex mutex;
+    mutex.lock();
+    std::thread([&] { mutex.lock(); }).join();
+  }
+  if (way == "abandoned-lock") {
+    std::mutex mutex;
+    std::thread([&] { mutex.lock(); }).join();
+    mutex.lock();
+  }
+  if (way == "null-there") {
+    std::thread([] { *reinterpret_cast<volatile int*>(null) = 1; }).join();
+  }
+  if (way == "exit-there") {
+    std::thread([] {
+      std::puts("leaving from there");
+      std::_Exit(6);
+    }).join();
   }
 }
 

@@ -63,6 +63,7 @@ int main(int argc, char** argv) {
   TestRuntime();
   TestSurvival();
   TestTime();
+  TestThreads();
   std::printf("boot_selftest: all is well after %.1f ms\n",
               static_cast<double>(MonotonicNanoseconds()) / 1e6);
   return 0;

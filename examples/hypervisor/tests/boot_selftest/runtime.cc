@@ -10,8 +10,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -90,16 +88,6 @@ void TestMutex() {
   Expect(free, "a mutex is free after its lock");
 }
 
-void TestThreadsAreRefused() {
-  bool refused = false;
-  try {
-    std::thread([] {}).join();
-  } catch (const std::system_error&) {
-    refused = true;
-  }
-  Expect(refused, "a thread cannot be had, and the caller is told");
-}
-
 void TestFloatingPoint() {
   std::vector<double> values(1000);
   std::iota(values.begin(), values.end(), 1.0);
@@ -118,7 +106,6 @@ void TestRuntime() {
   TestStatics();
   TestContainers();
   TestMutex();
-  TestThreadsAreRefused();
   TestFloatingPoint();
 }
 

@@ -16,6 +16,7 @@ void TestRuntime();
 void TestMemory();
 void TestSurvival();
 void TestTime();
+void TestThreads();
 
 // Each way that is known is the end; returns from the others.
 void FailBy(std::string_view way);
