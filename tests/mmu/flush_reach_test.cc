@@ -64,6 +64,19 @@ TEST_F(FlushReachTest, ReclaimingDisturbsNobodyWhoHasSeenTheBump) {
   Leave(1);
 }
 
+// The other one is outside, and holds its old root until it enters again.
+TEST_F(FlushReachTest, NorDoesAnObsoleteRootThatSomebodyStillHolds) {
+  vm_.mmu().BumpGeneration();
+  Enter(0);
+  const uint64_t flushes = vm_.host().flushes();
+  const uint64_t kicks = vm_.host().kicks();
+  EXPECT_GT(Reclaim(), 0u);
+  EXPECT_EQ(vm_.mmu().GetStats().obsolete_pages, 1u) << "the root";
+  EXPECT_EQ(vm_.host().flushes(), flushes);
+  EXPECT_EQ(vm_.host().kicks(), kicks);
+  Leave(0);
+}
+
 TEST_F(FlushReachTest, AVcpuThatIsStillOnAnObsoleteRootIsFlushedAndNoOther) {
   Enter(0);
   vm_.mmu().BumpGeneration();
