@@ -116,6 +116,19 @@ TEST_F(FlushReachTest, APreviousRootOfBeforeTheBumpIsNotComeBackTo) {
   Leave(0);
 }
 
+// Its current root is good; the vCPU is asked to load one all the same, and
+// finds what it holds for nothing.
+TEST_F(FlushReachTest, APreviousRootThatWasZappedIsLetGoOfAtTheNextEntry) {
+  const Gpa first = tables_[0]->root();
+  ASSERT_TRUE(vm_.vcpu(0).mmu().WriteCr3(tables_[1]->root().value()).ok());
+  ASSERT_TRUE(vm_.vcpu(0).Touch(kGva, Read()).hit());
+  ASSERT_TRUE(vm_.mmu().StopShadowing(ToGfn(first)));
+  EXPECT_EQ(vm_.mmu().GetStats().obsolete_pages, 1u) << "it is still held";
+  ASSERT_TRUE(vm_.vcpu(0).mmu().EnterGuest().resume());
+  Leave(0);
+  EXPECT_EQ(vm_.mmu().GetStats().obsolete_pages, 0u);
+}
+
 // A current page that is zapped in the same batch concerns everybody.
 TEST_F(FlushReachTest, AZapOfCurrentPagesReachesEverybody) {
   vm_.mmu().BumpGeneration();
