@@ -88,7 +88,11 @@ void RunStates::AwaitExit(const VcpuSet& set) {
       if (now - start > kPatience) {
         ExitBecause("a vCPU does not leave the guest");
       }
-      if (now - start > kSpin) SleepUntil(now + kNap);
+      if (now - start <= kSpin) continue;
+      SleepUntil(now + kNap);
+      // QEMU's TCG loses one now and then: both it and the timer's then stand
+      // in the local APIC's IRR, and the guest runs on, until the next comes.
+      Interrupt(states_[vcpu]);
     }
   }
 }
