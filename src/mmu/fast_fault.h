@@ -43,10 +43,13 @@
 namespace shadowmmu {
 
 // Whether a fault may be one: the CPU found the page, and must not write it.
-inline bool MayBeFastFault(const Access& access) {
+// Not so where no slot has ever logged: copy-on-write looks the same. (Who has
+// not seen yet that one does goes the long way.)
+inline bool MayBeFastFault(const Vm& vm, const Access& access) {
   constexpr uint32_t kAsked = pf_error::kPresent | pf_error::kWrite |
                               pf_error::kReserved | pf_error::kProtectionKey;
-  return access.type == AccessType::kWrite && access.reported_error &&
+  return vm.has_logged.load(std::memory_order_relaxed) &&
+         access.type == AccessType::kWrite && access.reported_error &&
          (*access.reported_error & kAsked) ==
              (pf_error::kPresent | pf_error::kWrite);
 }

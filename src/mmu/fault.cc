@@ -248,7 +248,7 @@ std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
 }
 
 FaultOutcome Try(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
-  if (MayBeFastFault(access) && FastFault(vm, vcpu, gva)) {
+  if (MayBeFastFault(vm, access) && FastFault(vm, vcpu, gva)) {
     return FaultOutcome::Resume();
   }
   for (int i = 0; i < kMaxAttempts; ++i) {

@@ -37,6 +37,7 @@ absl::StatusOr<std::shared_ptr<DirtyBitmap>> BitmapFor(
     return std::shared_ptr<DirtyBitmap>();
   }
   if (before != nullptr) return before;
+  vm.has_logged.store(true, std::memory_order_relaxed);
   return DirtyBitmap::Create(vm.host, spec.pages);
 }
 

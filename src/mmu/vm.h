@@ -87,6 +87,8 @@ struct Vm {
   // Counts of what happened; the fields that count what is there stay 0, and
   // what vCPUs count for themselves is of those that are gone.
   Stats counters ABSL_GUARDED_BY(lock);
+  // A slot has logged: from then on leaves may be log-protected.
+  std::atomic<bool> has_logged{false};
   std::atomic<uint64_t> tlb_flushes{0};
   std::atomic<uint64_t> flushes_spared{0};
 
