@@ -22,17 +22,6 @@ VcpuSet Request(Vm& vm, uint32_t requests) ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   return in_guest;
 }
 
-// Who is in the guest on an obsolete root. The others have flushed since the
-// bump, or will before they enter: with the new root that it asked them to
-// load.
-VcpuSet OnObsoleteRoots(Vm& vm) ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
-  VcpuSet set;
-  for (VcpuState* vcpu : vm.vcpus) {
-    if (vcpu != nullptr && InGuestOnObsoleteRoot(vm, *vcpu)) set.Add(vcpu->id);
-  }
-  return set;
-}
-
 }  // namespace
 
 void FlushObligation::PayNow(Vm& vm) {
@@ -52,6 +41,14 @@ bool InGuestOnObsoleteRoot(const Vm& vm, const VcpuState& vcpu) {
   return vcpu.mode.load(std::memory_order_seq_cst) == VcpuMode::kInGuest &&
          vcpu.entered_generation.load(std::memory_order_acquire) !=
              vm.generations.mmu_valid_gen;
+}
+
+VcpuSet OnObsoleteRoots(const Vm& vm) {
+  VcpuSet set;
+  for (const VcpuState* vcpu : vm.vcpus) {
+    if (vcpu != nullptr && InGuestOnObsoleteRoot(vm, *vcpu)) set.Add(vcpu->id);
+  }
+  return set;
 }
 
 void RequestAll(Vm& vm, uint32_t requests) {

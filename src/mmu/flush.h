@@ -63,6 +63,9 @@ class FlushObligation {
 // Whether the CPU may be walking obsolete pages.
 bool InGuestOnObsoleteRoot(const Vm& vm, const VcpuState& vcpu)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
+// The vCPUs of which that is so. The others have flushed since the bump, or
+// will before they enter: with the new root that it asked them to load.
+VcpuSet OnObsoleteRoots(const Vm& vm) ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 
 // Leaves `requests` with every vCPU, and kicks those in the guest, so that they
 // serve them. Only sends.

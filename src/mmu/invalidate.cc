@@ -1,6 +1,5 @@
 #include "src/mmu/invalidate.h"
 
-#include <algorithm>
 #include <thread>
 
 #include "src/mmu/flush.h"
@@ -19,22 +18,13 @@ bool AnyObsolete(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
          vm.arena.Page(oldest).mmu_valid_gen != vm.generations.mmu_valid_gen;
 }
 
-// Whether any CPU may be setting bits in obsolete pages.
-bool AnyCpuInObsoletePages(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  return std::any_of(
-      vm.vcpus.begin(), vm.vcpus.end(), [&vm](const VcpuState* vcpu) {
-        vm.lock.AssertHeld();
-        return vcpu != nullptr && InGuestOnObsoleteRoot(vm, *vcpu);
-      });
-}
-
 // Zaps up to `budget` obsolete pages in one hold of the lock; ends early when
 // others wait.
 uint64_t ReclaimBatch(Vm& vm, uint64_t budget)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
   ZapBatch batch;
   const Clearing clearing =
-      AnyCpuInObsoletePages(vm) ? Clearing::kExchange : Clearing::kStore;
+      OnObsoleteRoots(vm).empty() ? Clearing::kStore : Clearing::kExchange;
   while (batch.zapped() < budget && AnyObsolete(vm)) {
     batch.Zap(vm, vm.pages.oldest(), clearing);
     if (batch.zapped() % kPagesBetweenBreaks == 0 && vm.lock.Contended()) {

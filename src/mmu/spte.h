@@ -36,6 +36,8 @@ inline constexpr uint64_t kAccessed = uint64_t{1} << 5;
 inline constexpr uint64_t kDirty = uint64_t{1} << 6;
 inline constexpr uint64_t kPageSize = uint64_t{1} << 7;
 inline constexpr uint64_t kLogProtected = uint64_t{1} << 9;
+// At most one of these is set.
+inline constexpr uint64_t kMayWrite = kWritable | kLogProtected;
 inline constexpr uint64_t kNoExecute = uint64_t{1} << 63;
 inline constexpr unsigned kKeyShift = 59;
 inline constexpr uint64_t kKey = uint64_t{15} << kKeyShift;
@@ -62,16 +64,13 @@ class Spte {
   constexpr bool writable() const { return (bits_ & pte::kWritable) != 0; }
   constexpr bool accessed() const { return (bits_ & pte::kAccessed) != 0; }
   constexpr bool dirty() const { return (bits_ & pte::kDirty) != 0; }
-  // Whether only the dirty log keeps a leaf from being writable. A leaf is
-  // never both.
+  // Whether only the dirty log keeps a leaf from being writable.
   constexpr bool log_protected() const {
     return (bits_ & pte::kLogProtected) != 0;
   }
   // Whether a leaf is writable, or may become so with no look at the guest's
   // tables, at the Host, or at what is tracked.
-  constexpr bool may_write() const {
-    return (bits_ & (pte::kWritable | pte::kLogProtected)) != 0;
-  }
+  constexpr bool may_write() const { return (bits_ & pte::kMayWrite) != 0; }
   // The protection key of a leaf, which counts in long mode only.
   constexpr unsigned key() const {
     return static_cast<unsigned>((bits_ & pte::kKey) >> pte::kKeyShift);

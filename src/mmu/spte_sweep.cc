@@ -110,17 +110,15 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline void DropList(Vm& vm, SlotRmaps& rmaps,
 
 // Beside fast faults, which make what is log-protected writable again.
 void WriteProtect(std::atomic<uint64_t>& entry, FlushObligation& flush) {
-  constexpr uint64_t kBoth = pte::kWritable | pte::kLogProtected;
   if (!Spte(entry.load(std::memory_order_relaxed)).may_write()) return;
-  const Spte old(entry.fetch_and(~kBoth, std::memory_order_acq_rel));
+  const Spte old(entry.fetch_and(~pte::kMayWrite, std::memory_order_acq_rel));
   if (old.writable()) flush.Owe();
 }
 
 // Alone. One bit is set and the other is not: both change at once.
 void LogProtect(std::atomic<uint64_t>& entry, FlushObligation& flush) {
-  constexpr uint64_t kBoth = pte::kWritable | pte::kLogProtected;
   if (!Spte(entry.load(std::memory_order_relaxed)).writable()) return;
-  entry.fetch_xor(kBoth, std::memory_order_acq_rel);
+  entry.fetch_xor(pte::kMayWrite, std::memory_order_acq_rel);
   flush.Owe();
 }
 

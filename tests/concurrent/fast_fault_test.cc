@@ -6,10 +6,10 @@
 
 #include <atomic>
 #include <functional>
-#include <thread>
 
 #include "src/mmu/spte_write.h"
 #include "src/mmu/vm.h"
+#include "tests/concurrent/beside.h"
 #include "tests/harness/small_vm.h"
 
 namespace shadowmmu::testing {
@@ -46,9 +46,9 @@ class FastFaultRaces : public ::testing::Test {
     const uint64_t writable = Entry().load() & ~(pte::kAccessed | pte::kDirty);
     std::atomic<int> begun{0};
     std::atomic<int> ended{0};
-    std::thread another([&] {
+    Beside another([&] {
       for (int round = 1; round <= kRounds; ++round) {
-        Await(begun, round);
+        Await([&] { return begun >= round; });
         Do(1, other);
         ended.store(round, std::memory_order_release);
       }
@@ -59,10 +59,10 @@ class FastFaultRaces : public ::testing::Test {
       Do(0, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
         EXPECT_TRUE(LiftLogProtection(inside(), leaf_));
       });
-      Await(ended, round);
+      Await([&] { return ended >= round; });
       judge(Spte(Entry().load()));
     }
-    another.join();
+    another.Join();
     Entry().store(writable);
   }
   // As a fault does it.
@@ -70,11 +70,6 @@ class FastFaultRaces : public ::testing::Test {
     const SlotReader reader(inside().slots);
     const SharedVmLock held(inside(), stripe);
     step();
-  }
-  static void Await(const std::atomic<int>& count, int wanted) {
-    for (int i = 0; count.load(std::memory_order_acquire) < wanted; ++i) {
-      if (i > 1000) std::this_thread::yield();
-    }
   }
 
   SmallVm vm_;
