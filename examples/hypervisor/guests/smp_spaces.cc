@@ -8,10 +8,10 @@
 #include "runtime/cpu.h"
 #include "runtime/frames.h"
 #include "runtime/guest.h"
+#include "runtime/placement_new.h"
 #include "runtime/processors.h"
+#include "runtime/random.h"
 #include "runtime/report.h"
-
-inline void* operator new(size_t, void* place) noexcept { return place; }
 
 namespace guest {
 namespace {
@@ -20,18 +20,6 @@ constexpr unsigned kSpaces = 5;
 constexpr unsigned kPages = 24;
 constexpr unsigned kFrames = 16;
 constexpr unsigned kSteps = 1000;  // of each CPU
-
-class Random {
- public:
-  explicit Random(uint32_t seed) : state_(seed) {}
-  unsigned Below(unsigned bound) {
-    state_ = state_ * 1103515245u + 12345u;
-    return (state_ >> 16) % bound;
-  }
-
- private:
-  uint32_t state_;
-};
 
 // A space has its pages, and behind them the page tables of all spaces as
 // pages.

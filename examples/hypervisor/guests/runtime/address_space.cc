@@ -4,14 +4,13 @@
 
 #include "runtime/access.h"
 #include "runtime/frames.h"
+#include "runtime/placement_new.h"
 #include "runtime/report.h"
 
 #ifdef __x86_64__
 extern "C" const uint32_t boot_levels;
 #endif
 extern "C" char user_read[];
-
-inline void* operator new(size_t, void* place) noexcept { return place; }
 
 namespace guest {
 namespace {
