@@ -12,13 +12,10 @@ absl::Status Invalidator::Invalidate(uint64_t now) {
                    .shadow_pages = before.shadow_pages,
                    .window = log_->OpenWindow(now)};
   const StopWatch stall;
-  switch (options_.strategy) {
-    case Strategy::kZapAll:
-      mmu_->InvalidateAll(Strategy::kZapAll);
-      break;
-    case Strategy::kObsoleteWalk:
-      mmu_->BumpGeneration();
-      break;
+  if (options_.strategy == Strategy::kObsoleteWalk) {
+    mmu_->BumpGeneration();
+  } else {
+    mmu_->InvalidateAll(options_.strategy);
   }
   one.stall = stall.elapsed();
   const StopWatch reentry;

@@ -1,14 +1,14 @@
 // Invalidator: makes all shadow pages go, in one of the library's ways, while a
 // guest runs, and measures what each invalidation costs.
 //
-//   stall     how long no vCPU may be in the guest. zap_all: all of
+//   stall     how long no vCPU may be in the guest. zap_all, release: all of
 //             Mmu::InvalidateAll. obsolete_walk: Mmu::BumpGeneration alone.
 //   re-entry  from there until the vCPU is in the guest again, on a new root.
 //   reclaim   obsolete_walk: all calls of Mmu::ReclaimObsolete, which run
 //             between accesses, `budget` shadow pages each. Here the one vCPU
 //             waits for each; on a host it would be another thread, and vCPUs
 //             would wait only where they fault meanwhile. zap_all: none, it is
-//             in the stall.
+//             in the stall; release: none, nothing is walked.
 //   refault   the faults of the window that follows (fault_log.h), which are
 //             there only because of the invalidation.
 //

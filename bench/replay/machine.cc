@@ -14,13 +14,16 @@ Gfn BaseOf(uint32_t slot, uint64_t pages) {
 
 }  // namespace
 
-Machine::Machine() : cpu_(&host_, host_.Format()) { host_.SetCpu(&cpu_); }
+Machine::Machine(SlotZapPolicy slot_zap)
+    : slot_zap_(slot_zap), cpu_(&host_, host_.Format()) {
+  host_.SetCpu(&cpu_);
+}
 
 Machine::~Machine() = default;
 
 absl::StatusOr<std::unique_ptr<Machine>> Machine::Create(
     const Options& options) {
-  std::unique_ptr<Machine> machine(new Machine);
+  std::unique_ptr<Machine> machine(new Machine(options.slot_zap));
   if (absl::Status made = machine->Init(options); !made.ok()) return made;
   return machine;
 }
@@ -60,7 +63,7 @@ absl::StatusOr<Machine::SlotTimes> Machine::ReplaceSlot(SlotId id) {
   SlotTimes times;
   SlotSpec* const slot = memory_.MutableSlot(AddressSpace::kNormal, id);
   const StopWatch remove;
-  absl::Status done = mmu_->DeleteSlot(AddressSpace::kNormal, id);
+  absl::Status done = mmu_->DeleteSlot(AddressSpace::kNormal, id, slot_zap_);
   times.remove = remove.elapsed();
   if (!done.ok()) return done;
   HostRegion& region = regions_[ToInt(id)];

@@ -44,6 +44,7 @@ class Machine {
     uint32_t previous_roots = kMaxPreviousRoots;
     bool unsync = true;
     uint32_t write_flooding = MmuConfig().write_flooding;
+    SlotZapPolicy slot_zap = SlotZapPolicy::kAuto;  // of ReplaceSlot
   };
   // What a slot's replacement cost.
   struct SlotTimes {
@@ -73,9 +74,10 @@ class Machine {
   absl::StatusOr<SlotTimes> ReplaceSlot(SlotId id);
 
  private:
-  Machine();
+  explicit Machine(SlotZapPolicy slot_zap);
   absl::Status Init(const Options& options);
 
+  const SlotZapPolicy slot_zap_;
   std::vector<HostRegion> regions_;  // by slot id
   ReplayHost host_;
   testing::GuestMemory memory_{&host_};

@@ -124,14 +124,25 @@ absl::Status SetNumber(const NumberOption& option, absl::string_view value,
 }
 
 absl::Status SetStrategy(absl::string_view value, Options* options) {
-  for (const Strategy strategy : {Strategy::kZapAll, Strategy::kObsoleteWalk}) {
+  for (const Strategy strategy : kStrategies) {
     if (value != NameOf(strategy)) continue;
     options->strategy = strategy;
     return absl::OkStatus();
   }
-  return Wrong("strategy", absl::StrCat("\"", value,
-                                        "\" is neither zap_all nor "
-                                        "obsolete_walk"));
+  return Wrong("strategy",
+               absl::StrCat("\"", value,
+                            "\" is none of zap_all, obsolete_walk, release"));
+}
+
+absl::Status SetSlotZap(absl::string_view value, Options* options) {
+  for (const SlotZapPolicy policy : kSlotZapPolicies) {
+    if (value != NameOf(policy)) continue;
+    options->slot_zap = policy;
+    return absl::OkStatus();
+  }
+  return Wrong(
+      "slot-zap",
+      absl::StrCat("\"", value, "\" is none of auto, targeted, walk, release"));
 }
 
 absl::Status SetWorkload(absl::string_view value, Options* options) {
@@ -148,6 +159,7 @@ absl::Status SetWorkload(absl::string_view value, Options* options) {
 absl::Status SetValue(absl::string_view name, absl::string_view value,
                       Options* options) {
   if (name == "strategy") return SetStrategy(value, options);
+  if (name == "slot-zap") return SetSlotZap(value, options);
   if (name == "workload") return SetWorkload(value, options);
   if (name == "trace") {
     if (value.empty()) return Wrong(name, "no file is named");
@@ -231,6 +243,22 @@ absl::string_view NameOf(Strategy strategy) {
       return "zap_all";
     case Strategy::kObsoleteWalk:
       return "obsolete_walk";
+    case Strategy::kRelease:
+      return "release";
+  }
+  return "";
+}
+
+absl::string_view NameOf(SlotZapPolicy policy) {
+  switch (policy) {
+    case SlotZapPolicy::kAuto:
+      return "auto";
+    case SlotZapPolicy::kTargeted:
+      return "targeted";
+    case SlotZapPolicy::kWalk:
+      return "walk";
+    case SlotZapPolicy::kRelease:
+      return "release";
   }
   return "";
 }
@@ -253,10 +281,13 @@ std::string OptionsHelp() {
                    "what the guest does (trace): its processes play the trace, "
                    "or they fork, map, unmap and switch, and play it besides "
                    "if one is named");
-  text += HelpLine("--strategy=zap_all|obsolete_walk",
+  text += HelpLine("--strategy=zap_all|obsolete_walk|release",
                    "how to invalidate (obsolete_walk): walk and unlink "
-                   "everything at once, or bump the generation and reclaim "
-                   "while the guest runs");
+                   "everything at once; bump the generation and reclaim "
+                   "while the guest runs; or release all at once, unwalked");
+  text += HelpLine("--slot-zap=auto|targeted|walk|release",
+                   "how a slot that is replaced takes its sptes along (auto): "
+                   "the cheapest; its own alone; or all of them");
   for (const NumberOption& option : kNumbers) {
     text += HelpLine(absl::StrCat("--", option.name, " ", option.unit),
                      option.help);

@@ -3,6 +3,7 @@
 #ifndef SHADOWMMU_BENCH_REPLAY_OPTIONS_H_
 #define SHADOWMMU_BENCH_REPLAY_OPTIONS_H_
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -41,6 +42,7 @@ struct Options {
   bool unsync = true;                           // MmuConfig's
   uint32_t write_flooding = MmuConfig().write_flooding;
   Strategy strategy = Strategy::kObsoleteWalk;
+  SlotZapPolicy slot_zap = SlotZapPolicy::kAuto;
   uint64_t invalidate_every = 0;    // accesses run; 0: never
   uint64_t reclaim_budget = 64;     // shadow pages
   uint64_t reclaim_every = 10'000;  // accesses run
@@ -61,7 +63,13 @@ struct Options {
 // InvalidArgument.
 absl::StatusOr<Options> ParseOptions(std::span<const absl::string_view> words);
 
+inline constexpr std::array kStrategies = {
+    Strategy::kZapAll, Strategy::kObsoleteWalk, Strategy::kRelease};
 absl::string_view NameOf(Strategy strategy);
+inline constexpr std::array kSlotZapPolicies = {
+    SlotZapPolicy::kAuto, SlotZapPolicy::kTargeted, SlotZapPolicy::kWalk,
+    SlotZapPolicy::kRelease};
+absl::string_view NameOf(SlotZapPolicy policy);
 absl::string_view NameOf(Options::Workload workload);
 
 // The part of --help that describes the options.

@@ -17,7 +17,8 @@ Machine::Options MachineOptions(const Options& options) {
           .table_capacity = options.TableCapacity(),
           .previous_roots = options.previous_roots,
           .unsync = options.unsync,
-          .write_flooding = options.write_flooding};
+          .write_flooding = options.write_flooding,
+          .slot_zap = options.slot_zap};
 }
 
 std::optional<Checker> MakeChecker(const Options& options,

@@ -30,6 +30,8 @@ Options SmokeOptions(Strategy strategy) {
   options.slots = 3;
   options.slice = 50;
   options.strategy = strategy;
+  // Each of them once.
+  options.slot_zap = kSlotZapPolicies[1 + static_cast<size_t>(strategy)];
   options.invalidate_every = 400;
   options.reclaim_budget = 2;
   options.reclaim_every = 30;
@@ -85,7 +87,7 @@ std::string SyntheticTrace(uint64_t pages) {
 
 absl::Status RunSmoke() {
   const std::string text = SyntheticTrace(kSmokePages);
-  for (const Strategy strategy : {Strategy::kZapAll, Strategy::kObsoleteWalk}) {
+  for (const Strategy strategy : kStrategies) {
     absl::Status played = PlayText(SmokeOptions(strategy), text);
     if (played.ok()) played = PlayText(ForkOptions(strategy), text);
     if (!played.ok()) return played;

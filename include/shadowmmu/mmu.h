@@ -37,6 +37,7 @@
 #include "shadowmmu/fault.h"
 #include "shadowmmu/host.h"
 #include "shadowmmu/memslot.h"
+#include "shadowmmu/slot_zap.h"
 #include "shadowmmu/stats.h"
 
 namespace shadowmmu {
@@ -109,6 +110,12 @@ enum class Strategy : uint8_t {
   // Bump the generation; then reclaim obsolete pages oldest first, in batches,
   // with lock breaks. The default, and what KVM does.
   kObsoleteWalk,
+  // Reset the memory of all shadow pages in place, in one hold of the MMU lock
+  // whose cost does not depend on how many there were. First every vCPU leaves
+  // the guest: who calls this must not be one that is in it, and Host::Kick
+  // must work. What is mapped anew later pays a little for it: a page is
+  // cleared when it comes into use.
+  kRelease,
 };
 
 // What a call of ReclaimObsolete did.
@@ -135,13 +142,17 @@ class Mmu {
   // AlreadyExists: the id is taken, or the range overlaps another slot of the
   // same address space. ResourceExhausted: no memory for the slot's directory.
   absl::Status CreateSlot(const SlotSpec& spec);
-  // Publishes the slot as INVALID, waits for readers, invalidates every shadow
-  // page (for now: bump and complete walk), flushes, publishes the table
-  // without the slot, frees it. NotFound.
-  absl::Status DeleteSlot(AddressSpace space, SlotId id);
+  // Publishes the slot as INVALID, waits for readers, takes away all that was
+  // made from it as `policy` says, flushes, publishes the table without the
+  // slot, frees it. Whatever the policy, no spte maps the slot when this
+  // returns; Stats::last_slot_zap tells which way it went, and why. NotFound;
+  // InvalidArgument: no such policy.
+  absl::Status DeleteSlot(AddressSpace space, SlotId id,
+                          SlotZapPolicy policy = SlotZapPolicy::kAuto);
   // The same memory at other guest frames, by the same two steps. NotFound,
   // and as CreateSlot.
-  absl::Status MoveSlot(AddressSpace space, SlotId id, Gfn new_base);
+  absl::Status MoveSlot(AddressSpace space, SlotId id, Gfn new_base,
+                        SlotZapPolicy policy = SlotZapPolicy::kAuto);
   // Replaces the slot's flags. A slot that becomes read-only is
   // write-protected before this returns. NotFound, InvalidArgument (unknown
   // bits), ResourceExhausted (no memory for the dirty bitmap).

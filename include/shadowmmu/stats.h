@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <iosfwd>
 
+#include "shadowmmu/slot_zap.h"
+
 namespace shadowmmu {
 
 struct Stats {
@@ -42,6 +44,8 @@ struct Stats {
   uint64_t pages_created = 0;   // shadow pages made
   uint64_t pages_zapped = 0;    // shadow pages taken out
   uint64_t pages_evicted = 0;   // of these, to make room
+  uint64_t pages_released = 0;  // shadow pages that a release took, unwalked
+  uint64_t releases = 0;
   uint64_t pages_flooded = 0;   // of these, their table was written as data
   uint64_t pages_unlinked = 0;  // of these, the guest let go of their table
   uint64_t sptes_zapped = 0;    // leaf entries taken off their rmap
@@ -52,6 +56,13 @@ struct Stats {
   uint64_t flushes_spared = 0;   // for obsolete pages that no vCPU was on
   uint64_t guest_writes = 0;     // GuestWrite and GuestCompareExchange stores
   uint64_t guest_table_writes = 0;  // of these, into a shadowed guest table
+
+  // Of the last slot that was deleted or moved, and how often each way was
+  // gone.
+  SlotZapChoice last_slot_zap;
+  uint64_t slots_zapped_targeted = 0;
+  uint64_t slots_zapped_by_walk = 0;
+  uint64_t slots_zapped_by_release = 0;
 
   // With MmuConfig::time_lock_holds: how often the MMU lock was held
   // exclusively for 2^i ns or longer, and less than 2^(i+1); the first also

@@ -4,8 +4,8 @@
 //  1. Index 0 is nil and is never handed out.
 //  2. Take never allocates: the caller has made sure of available() first, and
 //     grows the pool outside its lock (Grow) where it is short.
-//  3. Objects come zeroed the first time only. Later Take hands out what Put
-//     left, but for the first 4 bytes, where the free list was.
+//  3. Objects come zeroed the first time only. Later Take hands out what Put or
+//     Reset left, but for the first 4 bytes, where the free list was.
 //  4. Memory goes back to the Host when the pool dies, not before.
 //
 // Locking: none of its own. All members but AllocateBlock are to be called
@@ -102,6 +102,15 @@ class BlockPool {
     free_ = index;
     ++available_;
     --in_use_;
+  }
+
+  // Takes everything back at once, whoever has it: the cost does not depend on
+  // how much that is. What the objects hold stays (3).
+  void Reset() {
+    available_ += in_use_;
+    in_use_ = 0;
+    free_ = 0;
+    next_fresh_ = blocks_ == 0 ? 0 : 1;
   }
 
   // Memory for one more block, or nullptr. No lock needed, none held.

@@ -95,6 +95,20 @@ std::ostream& operator<<(std::ostream& os, const FaultOutcome& outcome) {
   }
 }
 
+std::ostream& operator<<(std::ostream& os, SlotZapPolicy policy) {
+  switch (policy) {
+    case SlotZapPolicy::kAuto:
+      return os << "auto";
+    case SlotZapPolicy::kTargeted:
+      return os << "targeted";
+    case SlotZapPolicy::kWalk:
+      return os << "walk";
+    case SlotZapPolicy::kRelease:
+      return os << "release";
+  }
+  return os << "?";
+}
+
 std::ostream& operator<<(std::ostream& os, const Stats& stats) {
   os << "shadow_pages " << stats.shadow_pages << "\nobsolete_pages "
      << stats.obsolete_pages << "\nunsync_pages " << stats.unsync_pages
@@ -111,14 +125,18 @@ std::ostream& operator<<(std::ostream& os, const Stats& stats) {
      << "\nunsyncs " << stats.unsyncs << "\nsyncs " << stats.syncs
      << "\nsptes_set " << stats.sptes_set << "\npages_created "
      << stats.pages_created << "\npages_zapped " << stats.pages_zapped
-     << "\npages_evicted " << stats.pages_evicted << "\npages_flooded "
-     << stats.pages_flooded << "\npages_unlinked " << stats.pages_unlinked
-     << "\nlinks_inherited " << stats.links_inherited << "\nsptes_zapped "
-     << stats.sptes_zapped << "\ngeneration_bumps " << stats.generation_bumps
-     << "\nreclaim_batches " << stats.reclaim_batches << "\nlock_breaks "
-     << stats.lock_breaks << "\ntlb_flushes " << stats.tlb_flushes
-     << "\nflushes_spared " << stats.flushes_spared << "\nguest_writes "
-     << stats.guest_writes << "\nguest_table_writes "
+     << "\npages_evicted " << stats.pages_evicted << "\npages_released "
+     << stats.pages_released << "\nreleases " << stats.releases
+     << "\nslots_zapped_targeted " << stats.slots_zapped_targeted
+     << "\nslots_zapped_by_walk " << stats.slots_zapped_by_walk
+     << "\nslots_zapped_by_release " << stats.slots_zapped_by_release
+     << "\npages_flooded " << stats.pages_flooded << "\npages_unlinked "
+     << stats.pages_unlinked << "\nlinks_inherited " << stats.links_inherited
+     << "\nsptes_zapped " << stats.sptes_zapped << "\ngeneration_bumps "
+     << stats.generation_bumps << "\nreclaim_batches " << stats.reclaim_batches
+     << "\nlock_breaks " << stats.lock_breaks << "\ntlb_flushes "
+     << stats.tlb_flushes << "\nflushes_spared " << stats.flushes_spared
+     << "\nguest_writes " << stats.guest_writes << "\nguest_table_writes "
      << stats.guest_table_writes << "\nlongest_lock_hold_ns "
      << stats.longest_lock_hold_ns << "\n";
   for (size_t i = 0; i < stats.lock_holds.size(); ++i) {

@@ -1,57 +1,16 @@
 #include "src/base/srcu.h"
 
-#include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <thread>
 
+#include "src/base/backoff.h"
 #include "src/base/check.h"
 #include "src/base/mutex.h"
 #include "src/base/thread_number.h"
 
 namespace shadowmmu {
-namespace {
-
-// Waits a little, then longer: sections are short as a rule, but may sleep.
-class Backoff {
- public:
-  using Clock = std::chrono::steady_clock;
-
-  // Since the wait began, each time that this has doubled from one second on.
-  std::optional<uint64_t> StallDue() {
-    if (sleep_ != kLongestSleep) return std::nullopt;
-    const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(
-        Clock::now() - began_);
-    if (waited < next_stall_) return std::nullopt;
-    next_stall_ = next_stall_ * 2 + kFirstStall;
-    return static_cast<uint64_t>(waited.count());
-  }
-  void Wait() {
-    if (yields_ < kYields) {
-      ++yields_;
-      std::this_thread::yield();
-      return;
-    }
-    std::this_thread::sleep_for(sleep_);
-    sleep_ = std::min(sleep_ * 2, kLongestSleep);
-  }
-
- private:
-  static constexpr int kYields = 64;
-  static constexpr std::chrono::microseconds kLongestSleep{1000};
-  static constexpr std::chrono::milliseconds kFirstStall{1000};
-
-  int yields_ = 0;
-  std::chrono::microseconds sleep_{20};
-  const Clock::time_point began_ = Clock::now();
-  std::chrono::milliseconds next_stall_ = kFirstStall;
-};
-
-}  // namespace
-
 Srcu::~Srcu() {
   for (const Stripe& stripe : stripes_) {
     for (const std::atomic<std::uint64_t>& inside : stripe.inside) {

@@ -73,9 +73,9 @@ void AuditLists::CollectSlot(const Memslot& slot) {
           record.leaf_sptes);
   });
   report_.rmap_entries += entries;
-  if (entries != rmaps.leaf_sptes()) {
+  if (entries != rmaps.leaf_sptes(epoch)) {
     Violation(report_, 11, slot.spec, ": ", entries, " sptes on its rmaps, ",
-              rmaps.leaf_sptes(), " counted");
+              rmaps.leaf_sptes(epoch), " counted");
   }
 }
 

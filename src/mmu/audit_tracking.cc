@@ -76,9 +76,9 @@ void AuditTracking::CheckSlot(const Memslot& slot) {
                 record.shadowed_tables, " counted");
     }
   });
-  if (total != rmaps.shadowed_tables()) {
+  if (total != rmaps.shadowed_tables(epoch)) {
     Violation(report_, 11, slot.spec, " holds ", total, " shadowed tables, ",
-              rmaps.shadowed_tables(), " counted");
+              rmaps.shadowed_tables(epoch), " counted");
   }
 }
 

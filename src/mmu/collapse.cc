@@ -93,7 +93,7 @@ void CollapseSlot(Vm& vm, const Memslot& slot) {
   ZapBatch batch;
   for (uint64_t done = 1; chunk + kChunk <= gfns.end();
        chunk += kChunk, ++done) {
-    if (!slot.rmaps->any_leaf_sptes()) break;
+    if (!slot.rmaps->any_leaf_sptes(vm.generations.arena_epoch)) break;
     CollapseChunk(vm, slot, chunk, batch);
     if (done % kChunksBetweenBreaks != 0 || !vm.lock.Contended()) continue;
     batch.Commit(vm);

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "src/mmu/flush.h"
+#include "src/mmu/release.h"
 #include "src/mmu/vcpu_state.h"
 #include "src/mmu/zap.h"
 
@@ -74,6 +75,9 @@ void Invalidate(Vm& vm, Strategy strategy) {
     case Strategy::kObsoleteWalk:
       Bump(vm);
       Reclaim(vm, kNoBudget);
+      return;
+    case Strategy::kRelease:
+      Release(vm);
       return;
   }
 }

@@ -71,10 +71,11 @@ bool Grow(Vm& vm, VmLock& held, uint32_t count, PoolOf pool_of)
 
 bool MakeRoomSlow(Vm& vm, VmLock& held, const ListReserve& reserve,
                   const Needs& needs) {
-  const ListNeeds lacking = PteLists::Lacking(reserve, needs.lists);
-  // Growing drops the lock, and others may take what is there: hence a loop. It
-  // ends, because every round adds a block, evicts, or gives up.
+  // Growing drops the lock, and others may take what is there, or release all
+  // that is in use, the reserve included: hence a loop. It ends, because every
+  // round adds a block, evicts, or gives up.
   while (!HasRoom(vm, reserve, needs)) {
+    const ListNeeds lacking = PteLists::Lacking(reserve, needs.lists);
     const bool grown = Grow<TranslationArray>(
                            vm, held, needs.translations, [](Vm & v) -> auto& {
                              v.lock.AssertHeld();

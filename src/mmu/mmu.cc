@@ -139,19 +139,27 @@ Mmu::~Mmu() {
   }
   // Slots check that nothing maps them any more when they die.
   ZapAll(*vm_);
+  const VmLock held(*vm_);
+  vm_->slot_table().ForEach([&](const Memslot& slot) {
+    vm_->lock.AssertHeld();
+    slot.rmaps->MakeFresh(vm_->generations.arena_epoch);
+  });
 }
 
 absl::Status Mmu::CreateSlot(const SlotSpec& spec) {
   return CatchNoMemory(kNoSlotMemory,
                        [&] { return shadowmmu::CreateSlot(*vm_, spec); });
 }
-absl::Status Mmu::DeleteSlot(AddressSpace space, SlotId id) {
-  return CatchNoMemory(kNoSlotMemory,
-                       [&] { return shadowmmu::DeleteSlot(*vm_, space, id); });
-}
-absl::Status Mmu::MoveSlot(AddressSpace space, SlotId id, Gfn new_base) {
+absl::Status Mmu::DeleteSlot(AddressSpace space, SlotId id,
+                             SlotZapPolicy policy) {
   return CatchNoMemory(kNoSlotMemory, [&] {
-    return shadowmmu::MoveSlot(*vm_, space, id, new_base);
+    return shadowmmu::DeleteSlot(*vm_, space, id, policy);
+  });
+}
+absl::Status Mmu::MoveSlot(AddressSpace space, SlotId id, Gfn new_base,
+                           SlotZapPolicy policy) {
+  return CatchNoMemory(kNoSlotMemory, [&] {
+    return shadowmmu::MoveSlot(*vm_, space, id, new_base, policy);
   });
 }
 absl::Status Mmu::SetSlotFlags(AddressSpace space, SlotId id, SlotFlags flags) {
@@ -271,7 +279,7 @@ Stats Mmu::GetStats() const {
       vm_->arena.bytes() + vm_->lists.bytes() + vm_->pages.bytes();
   vm_->slot_table().ForEach([&](const Memslot& slot) {
     ++stats.slots;
-    stats.leaf_sptes += slot.rmaps->leaf_sptes();
+    stats.leaf_sptes += slot.rmaps->leaf_sptes(vm_->generations.arena_epoch);
     stats.rmap_chunks += slot.rmaps->chunks_made();
     stats.metadata_bytes += slot.rmaps->bytes();
     if (slot.logs_dirty()) stats.metadata_bytes += slot.dirty->bytes();

@@ -51,6 +51,7 @@ TableIndex FindOrMakePage(Vm& vm, Writer& writer, VmHold hold, Gfn gfn,
       !role.direct() && role.level() != Level::k4K && AnyUnsync(vm, gfn);
   if (!alone && (syncs || !HasPageFor(vm, role))) return TableIndex::kNil;
   const TableIndex made = vm.pages.Insert(gfn, role, generation);
+  vm.lists.BeginTable(made);
   writer.pages_created.Increment();
   if (!role.direct()) TrackTable(vm, made, flush);
   if (syncs) SyncTableOf(vm, gfn, flush);

@@ -119,6 +119,14 @@ void InheritFrom(Vm& vm, VcpuState& vcpu, const RootHandle& from,
   }
 }
 
+// See PinnedPageOutOfStep.
+bool RootOutOfStep(Vm& vm, const RootHandle& root) {
+  bool out_of_step = false;
+  root.ForEachPage(
+      [&](TableIndex table) { out_of_step |= PinnedPageOutOfStep(vm, table); });
+  return out_of_step;
+}
+
 void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan,
               const RootHandle& heir_of)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
@@ -142,7 +150,8 @@ void MakeRoot(Vm& vm, VcpuState& vcpu, const RootPlan& plan,
     PlaceRoot(vm, vcpu);
   }
   // Its pages may be ones that others use, or used.
-  NoteRootFlushed(vm, vcpu);
+  vcpu.Ask(request::kFlushTlb);
+  if (RootOutOfStep(vm, root)) vcpu.Ask(request::kSyncRoot);
   flush.Pay(vm);
   InheritFrom(vm, vcpu, heir_of, root);
 }
@@ -201,12 +210,12 @@ void PlaceRoot(Vm& vm, VcpuState& vcpu) {
   vcpu.hardware.root = vcpu.pae_root;
 }
 
+// Where the root is going, who serves the requests finds out what is to be
+// synced of the new one.
 void NoteRootFlushed(Vm& vm, VcpuState& vcpu) {
-  uint32_t requests = request::kFlushTlb;
-  vcpu.root.ForEachPage([&](TableIndex table) {
-    if (RootOutOfStep(vm, table)) requests |= request::kSyncRoot;
-  });
-  vcpu.Ask(requests);
+  const LocklessWalk walk(vcpu);
+  const bool syncs = !walk.allowed() || RootOutOfStep(vm, vcpu.root);
+  vcpu.Ask(request::kFlushTlb | (syncs ? request::kSyncRoot : 0));
 }
 
 std::optional<FaultOutcome> LoadRoot(Vm& vm, VcpuState& vcpu) {
@@ -262,7 +271,7 @@ bool IsCurrentRoot(Vm& vm, TableIndex table) {
   for (const VcpuState* vcpu : vm.vcpus) {
     if (vcpu == nullptr) continue;
     SpinLockHolder held(&vcpu->roots_lock);
-    // Its epoch need not be looked at: the count of the page is of this one.
+    if (vcpu->root.epoch != vm.generations.arena_epoch) continue;
     const auto& page = vcpu->root.page;
     if (std::find(page.begin(), page.end(), table) != page.end()) return true;
   }

@@ -11,21 +11,37 @@ namespace shadowmmu {
 ShadowPageTable::ShadowPageTable(Host& host, TableArena& arena)
     : host_(host),
       arena_(arena),
-      buckets_(std::max(64u, std::bit_ceil(arena.capacity()))),
-      bucket_shift_(64 - static_cast<unsigned>(std::countr_zero(buckets_))) {}
+      lines_(std::max(8u, std::bit_ceil(arena.capacity() / 8))),
+      line_shift_(64 - static_cast<unsigned>(std::countr_zero(lines_))) {}
 
 ShadowPageTable::~ShadowPageTable() {
-  if (bucket_ != nullptr) host_.Free(bucket_, bytes());
+  if (line_ != nullptr) host_.Free(line_, bytes());
 }
 
 bool ShadowPageTable::Init() {
-  bucket_ = static_cast<TableIndex*>(host_.AllocateZeroed(bytes()));
-  return bucket_ != nullptr;
+  line_ = static_cast<BucketLine*>(host_.AllocateZeroed(bytes()));
+  return line_ != nullptr;
+}
+
+TableIndex& ShadowPageTable::Bucket(Gfn gfn) {
+  const uint64_t hash = Hash(gfn);
+  BucketLine& line = LineOf(hash);
+  if (line.arena_epoch != arena_epoch_) {
+    line = BucketLine{.arena_epoch = arena_epoch_, .head = {}};
+  }
+  return line.head[BucketInLine(hash)];
+}
+
+void ShadowPageTable::Reset(uint64_t arena_epoch) {
+  SMMU_CHECK_GT(arena_epoch, arena_epoch_);
+  arena_epoch_ = arena_epoch;
+  oldest_ = newest_ = TableIndex::kNil;
+  active_ = 0;
 }
 
 TableIndex ShadowPageTable::Find(Gfn gfn, PageRole role,
                                  uint64_t mmu_valid_gen) const {
-  for (TableIndex table = Bucket(gfn); table != TableIndex::kNil;) {
+  for (TableIndex table = First(gfn); table != TableIndex::kNil;) {
     const ShadowPage& page = arena_.Page(table);
     if (page.gfn == gfn && page.role == role &&
         page.mmu_valid_gen == mmu_valid_gen) {
@@ -84,7 +100,7 @@ void ShadowPageTable::Remove(TableIndex table) {
   --active_;
 }
 
-void ShadowPageTable::Release(TableIndex table) {
+void ShadowPageTable::Free(TableIndex table) {
   ShadowPage& page = arena_.Page(table);
   SMMU_CHECK(page.state == PageState::kZapped && page.entries == 0 &&
              page.parents.empty() && page.root_count == 0)

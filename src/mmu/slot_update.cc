@@ -9,8 +9,8 @@
 #include "src/mmu/collapse.h"
 #include "src/mmu/dirty_log.h"
 #include "src/mmu/flush.h"
-#include "src/mmu/invalidate.h"
 #include "src/mmu/slot_walk.h"
+#include "src/mmu/slot_zap.h"
 #include "src/mmu/spte_sweep.h"
 
 namespace shadowmmu {
@@ -27,6 +27,12 @@ absl::Status CheckSpace(AddressSpace space) {
   if (ToInt(space) < kAddressSpaces) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("space: only 0 to ", kAddressSpaces - 1, " exist"));
+}
+
+absl::Status CheckPolicy(SlotZapPolicy policy) {
+  if (policy <= SlotZapPolicy::kRelease) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "policy: ", static_cast<unsigned>(policy), " is no SlotZapPolicy"));
 }
 
 // The bitmap of a slot with these flags that had `before`: none, the same, or
@@ -64,19 +70,21 @@ std::shared_ptr<const Memslot> InvalidCopy(const Memslot& slot) {
 }
 
 // Publishes the slot as INVALID, and takes away everything made from it.
-void Retire(Vm& vm, const Memslot& slot, Table invalid)
+void Retire(Vm& vm, const Memslot& slot, Table invalid, SlotZapPolicy policy)
     ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.slots.update_lock()) {
   vm.slots.Publish(std::move(invalid));
   {
     WriterMutexLock held(&vm.lock);
     slot.rmaps->SetRemoveOnly();
   }
-  Invalidate(vm, Strategy::kObsoleteWalk);
+  ZapSlot(vm, slot, policy);
   WriterMutexLock held(&vm.lock);
-  SMMU_CHECK_EQ(slot.rmaps->leaf_sptes(), 0u)
+  const uint64_t epoch = vm.generations.arena_epoch;
+  SMMU_CHECK_EQ(slot.rmaps->leaf_sptes(epoch), 0u)
       << "sptes of " << slot.spec << " outlived its invalidation";
-  SMMU_CHECK_EQ(slot.rmaps->shadowed_tables(), 0u)
+  SMMU_CHECK_EQ(slot.rmaps->shadowed_tables(epoch), 0u)
       << "shadow pages of guest tables in " << slot.spec << " outlived it";
+  slot.rmaps->MakeFresh(epoch);
 }
 
 void WriteProtectSlot(Vm& vm, const Memslot& slot)
@@ -106,21 +114,25 @@ absl::Status CreateSlot(Vm& vm, const SlotSpec& spec) {
   return absl::OkStatus();
 }
 
-absl::Status DeleteSlot(Vm& vm, AddressSpace space, SlotId id) {
+absl::Status DeleteSlot(Vm& vm, AddressSpace space, SlotId id,
+                        SlotZapPolicy policy) {
   if (absl::Status good = CheckSpace(space); !good.ok()) return good;
+  if (absl::Status good = CheckPolicy(policy); !good.ok()) return good;
   MutexLock update(&vm.slots.update_lock());
   const SlotTable& table = vm.slots.Current();
   const std::shared_ptr<const Memslot> slot = table.FindById(space, id);
   if (slot == nullptr) return NotFound(space, id);
   Table invalid = table.Replacing(InvalidCopy(*slot));
   Table without = invalid->Without(*slot);
-  Retire(vm, *slot, std::move(invalid));
+  Retire(vm, *slot, std::move(invalid), policy);
   vm.slots.Publish(std::move(without));
   return absl::OkStatus();
 }
 
-absl::Status MoveSlot(Vm& vm, AddressSpace space, SlotId id, Gfn new_base) {
+absl::Status MoveSlot(Vm& vm, AddressSpace space, SlotId id, Gfn new_base,
+                      SlotZapPolicy policy) {
   if (absl::Status good = CheckSpace(space); !good.ok()) return good;
+  if (absl::Status good = CheckPolicy(policy); !good.ok()) return good;
   MutexLock update(&vm.slots.update_lock());
   const SlotTable& table = vm.slots.Current();
   const std::shared_ptr<const Memslot> slot = table.FindById(space, id);
@@ -136,7 +148,7 @@ absl::Status MoveSlot(Vm& vm, AddressSpace space, SlotId id, Gfn new_base) {
   if (!moved.ok()) return moved.status();
   Table invalid = table.Replacing(InvalidCopy(*slot));
   Table after = invalid->Replacing(*std::move(moved));
-  Retire(vm, *slot, std::move(invalid));
+  Retire(vm, *slot, std::move(invalid), policy);
   vm.slots.Publish(std::move(after));
   return absl::OkStatus();
 }

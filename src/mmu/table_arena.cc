@@ -98,13 +98,25 @@ TableIndex TableArena::Take() {
     return table;
   }
   const auto table = static_cast<TableIndex>(next_fresh_++);
-  if (format_.NotPresent() != Spte()) {
-    for (unsigned i = 0; i < kEntriesPerTable; ++i) {
-      Entry(SpteRef(table, i))
-          .store(format_.NotPresent().bits(), std::memory_order_relaxed);
-    }
-  }
+  const bool stale = ToInt(table) < stale_end_;
+  if (stale) unsync_[ToInt(table)] = {};
+  if (stale || format_.NotPresent() != Spte()) Clear(table);
   return table;
+}
+
+void TableArena::Clear(TableIndex table) {
+  for (unsigned i = 0; i < kEntriesPerTable; ++i) {
+    Entry(SpteRef(table, i))
+        .store(format_.NotPresent().bits(), std::memory_order_relaxed);
+  }
+}
+
+void TableArena::Reset() {
+  stale_end_ = std::max(stale_end_, next_fresh_);
+  next_fresh_ = 1;
+  free_ = TableIndex::kNil;
+  free_tables_ = limit_;
+  translations_.Reset();
 }
 
 void TableArena::Put(TableIndex table) {

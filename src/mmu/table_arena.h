@@ -2,7 +2,8 @@
 // of unsync children, and the translations of indirect ones.
 //
 //  1. Index 0 is nil. Index i's table lies at page i - 1 of the Host's memory.
-//  2. A free table has no present entry.
+//  2. A free table has no present entry, and no marks; but for those that were
+//     in use before a Reset: they are cleared when they are taken.
 //  3. Take never allocates: check free_tables(), and translations(), first.
 //  4. Never more tables are in use than limit() says, which is the capacity, or
 //     less: a table beyond it counts as not free.
@@ -64,12 +65,15 @@ class TableArena {
   }
   uint32_t free_tables() const { return free_tables_; }
   uint32_t tables_in_use() const { return limit_ - free_tables_; }
-  // No table at or above this index was ever taken.
+  // No table at or above this index was taken since the last Reset.
   uint32_t end() const { return next_fresh_; }
 
-  // A free table, its header reset but for index-independent links.
+  // A free table; what its header holds is what was there before.
   TableIndex Take();
   void Put(TableIndex table);
+  // Takes all tables and translations back at once, whoever has them: the cost
+  // does not depend on how many there are. No CPU may walk one.
+  void Reset();
 
   ShadowPage& Page(TableIndex table) { return pages_[ToInt(table)]; }
   const ShadowPage& Page(TableIndex table) const {
@@ -142,6 +146,7 @@ class TableArena {
   static constexpr uint32_t kTablesPerBlock = kBlockBytes / kPageSize;
 
   TableIndex TableAtSlow(Hpa hpa) const;
+  void Clear(TableIndex table);
   uint64_t header_bytes() const {
     return (uint64_t{capacity_} + 1) * sizeof(ShadowPage);
   }
@@ -169,6 +174,8 @@ class TableArena {
   BlockPool<TranslationArray> translations_;
   TableIndex free_ = TableIndex::kNil;
   uint32_t next_fresh_ = 1;
+  // Tables from next_fresh_ to here hold what they held before a Reset.
+  uint32_t stale_end_ = 1;
   uint32_t limit_ = 0;
   uint32_t free_tables_ = 0;
 };

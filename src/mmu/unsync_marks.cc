@@ -44,7 +44,8 @@ void UnmarkParents(Vm& vm, TableIndex child)
 
 }  // namespace
 
-bool RootOutOfStep(Vm& vm, TableIndex table) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+bool PinnedPageOutOfStep(Vm& vm,
+                         TableIndex table) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   return std::atomic_ref<uint16_t>(vm.arena.Page(table).unsync_children)
              .load(std::memory_order_acquire) != 0;
 }

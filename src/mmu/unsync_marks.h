@@ -9,8 +9,8 @@
 //     step first (sync.h).
 //
 // Locking: the MMU lock held exclusively, or shared with structure_lock; none
-// for RootOutOfStep. One lock for all marks, because they are set from a page
-// upwards, and two tables may map each other.
+// for PinnedPageOutOfStep. One lock for all marks, because they are set from a
+// page upwards, and two tables may map each other.
 
 #ifndef SHADOWMMU_MMU_UNSYNC_MARKS_H_
 #define SHADOWMMU_MMU_UNSYNC_MARKS_H_
@@ -30,9 +30,10 @@ inline bool OutOfStep(Vm& vm, TableIndex table)
 }
 
 // The same of a page that the calling vCPU holds as (part of) its root: no lock
-// needed. What another vCPU does at the same time may be missed, as a CPU that
-// flushes just before a store may miss it.
-bool RootOutOfStep(Vm& vm, TableIndex table);
+// needed, but in a LocklessWalk, or with the MMU lock. What another vCPU does
+// at the same time may be missed, as a CPU that flushes just before a store may
+// miss it.
+bool PinnedPageOutOfStep(Vm& vm, TableIndex table);
 
 // The page becomes unsync, or is in step again. Precondition: it was not so.
 void SetUnsync(Vm& vm, TableIndex table) ABSL_SHARED_LOCKS_REQUIRED(vm.lock)

@@ -5,6 +5,8 @@
 //     enters stores mode, then loads requests; the one who requests stores
 //     requests, then loads mode. All four are seq_cst, so at least one of them
 //     sees the other.
+//     Whoever would take away what a lockless walk reads does the same with
+//     kReloadRoot, and waits; who walks and finds it requested reads nothing.
 //  2. A root, current or previous, is held by a count in its shadow pages; a
 //     handle of another arena epoch is discarded, never dereferenced.
 //  3. The guest's flushes are its own: whoever makes the vCPU flush on the
@@ -41,7 +43,12 @@
 
 namespace shadowmmu {
 
-enum class VcpuMode : uint32_t { kOutside, kInGuest };
+enum class VcpuMode : uint32_t {
+  kOutside,
+  kInGuest,
+  // Reads headers of shadow pages that it holds as its root, with no lock.
+  kLocklessWalk,
+};
 
 namespace request {
 inline constexpr uint32_t kReloadRoot = 1u << 0;
@@ -139,6 +146,29 @@ struct alignas(64) VcpuState {
   OwnCounter fault_retries;
   OwnCounter guest_faults;
   OwnCounter emulations;
+};
+
+// A walk with no lock, by the vCPU's own thread, which is outside the guest:
+// what its current root's pages are stays, if allowed(). Otherwise the root may
+// be gone.
+class LocklessWalk {
+ public:
+  explicit LocklessWalk(VcpuState& vcpu) : vcpu_(vcpu) {
+    vcpu_.mode.store(VcpuMode::kLocklessWalk, std::memory_order_seq_cst);
+    allowed_ = (vcpu_.requests.load(std::memory_order_seq_cst) &
+                request::kReloadRoot) == 0;
+  }
+  ~LocklessWalk() {
+    vcpu_.mode.store(VcpuMode::kOutside, std::memory_order_release);
+  }
+  LocklessWalk(const LocklessWalk&) = delete;
+  LocklessWalk& operator=(const LocklessWalk&) = delete;
+
+  bool allowed() const { return allowed_; }
+
+ private:
+  VcpuState& vcpu_;
+  bool allowed_;
 };
 
 // Adds what the vCPU counted for itself.

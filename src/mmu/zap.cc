@@ -31,14 +31,14 @@ void ZapBatch::Commit(Vm& vm) {
   while (unfreed_ != TableIndex::kNil) {
     const TableIndex table = unfreed_;
     unfreed_ = vm.arena.Page(table).hash_next;
-    vm.pages.Release(table);
+    vm.pages.Free(table);
   }
 }
 
 void FreeUnpinned(Vm& vm, TableIndex table) {
   SMMU_DCHECK_GT(vm.pinned_pages, 0u);
   --vm.pinned_pages;
-  vm.pages.Release(table);
+  vm.pages.Free(table);
 }
 
 }  // namespace shadowmmu

@@ -36,6 +36,8 @@ class ZapBatch {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
   void Commit(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock);
 
+  // What else is taken away with the pages is owed here, and paid by Commit.
+  FlushObligation& flush() { return flush_; }
   // Pages zapped in the batch's whole life, committed or not.
   uint64_t zapped() const { return zapped_; }
 

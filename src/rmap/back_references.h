@@ -63,6 +63,12 @@ class BackReferences {
   }
   // Gives the array back. None of the table's sptes is in a chain any more.
   void Drop(TableIndex table);
+  // Takes all arrays back. A table may seem to have one until it Begins.
+  void Reset() { pool_.Reset(); }
+  // A table comes into use: it has none.
+  void Begin(TableIndex table) {
+    array_of_[ToInt(table)].store(0, std::memory_order_relaxed);
+  }
 
   BlockPool<PlaceArray>& pool() { return pool_; }
   const BlockPool<PlaceArray>& pool() const { return pool_; }

@@ -33,6 +33,7 @@ class IndexStack {
     SMMU_CHECK_GT(count_, 0u) << "taken without a reservation";
     return index_[--count_];
   }
+  void Clear() { count_ = 0; }
   void Push(uint32_t index) {
     SMMU_CHECK_LT(count_, kCapacity);
     index_[count_++] = index;
@@ -48,6 +49,12 @@ class ListReserve {
   bool Covers(const ListNeeds& needs) const {
     return descriptors.count() >= needs.descriptors &&
            place_arrays.count() >= needs.place_arrays;
+  }
+
+  // What is here is the pools' again, all at once (PteLists::Reset).
+  void Forget() {
+    descriptors.Clear();
+    place_arrays.Clear();
   }
 
   IndexStack descriptors;

@@ -108,6 +108,14 @@ class PteLists {
   // The table is going: none of its sptes is on any list.
   void DropTable(TableIndex table) { back_references_.Drop(table); }
 
+  // Forgets all lists at once, with what reserves hold: who has a head or a
+  // reserve must forget it, too. A table that comes into use after that begins.
+  void Reset() {
+    descriptors_.Reset();
+    back_references_.Reset();
+  }
+  void BeginTable(TableIndex table) { back_references_.Begin(table); }
+
   // For people: "chain of 3, owner 0x..: spte 4[1], ...", at most 40 entries.
   std::string Print(RmapHead head) const;
 

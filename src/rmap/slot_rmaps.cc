@@ -45,7 +45,8 @@ absl::StatusOr<std::shared_ptr<SlotRmaps>> SlotRmaps::Create(Host& host,
 }
 
 SlotRmaps::~SlotRmaps() {
-  SMMU_CHECK(!any_leaf_sptes()) << "a slot dies under sptes that map it";
+  SMMU_CHECK_EQ(populated_.load(std::memory_order_relaxed), 0u)
+      << "a slot dies under sptes that map it";
   SMMU_CHECK_EQ(shadowed_tables_, 0u)
       << "a slot dies under shadow pages of its guest tables";
   if (chunks_ != nullptr) {
@@ -115,17 +116,20 @@ bool SlotRmaps::MakeWriteTrack(Gfn gfn) {
   return true;
 }
 
-// What a list of an older epoch counted is gone with it.
-void SlotRmaps::Forget(uint32_t& leaf_sptes) {
-  if (leaf_sptes == 0) return;
-  leaf_sptes = 0;
-  populated_.fetch_sub(1, std::memory_order_relaxed);
+void SlotRmaps::MakeFresh(uint64_t epoch) {
+  if (counts_epoch_.load(std::memory_order_acquire) == epoch) return;
+  SpinLockHolder held(&counts_lock_);
+  if (counts_epoch_.load(std::memory_order_relaxed) == epoch) return;
+  populated_.store(0, std::memory_order_relaxed);
+  shadowed_tables_ = 0;
+  counts_epoch_.store(epoch, std::memory_order_release);
 }
 
 void SlotRmaps::Refresh(RmapChunk& chunk, uint64_t epoch) {
+  MakeFresh(epoch);
   std::fill_n(chunk.heads(), chunk.gfns, RmapHead());
   chunk.head_2m = RmapHead();
-  Forget(chunk.leaf_sptes);
+  chunk.leaf_sptes = 0;
   chunk.shadowed_tables.store(0, std::memory_order_relaxed);
   if (std::atomic<uint32_t>* counts =
           chunk.write_track.load(std::memory_order_acquire)) {
@@ -139,28 +143,29 @@ void SlotRmaps::Refresh(RmapChunk& chunk, uint64_t epoch) {
 GigabyteRecord& SlotRmaps::Gigabyte(Gfn gfn, uint64_t epoch) {
   GigabyteRecord& record = gigabytes_[GigabyteIndex(gfn)];
   if (record.epoch.load(std::memory_order_relaxed) != epoch) {
+    MakeFresh(epoch);
     record.head_1g = RmapHead();
-    Forget(record.leaf_sptes);
+    record.leaf_sptes = 0;
     record.shadowed_tables.store(0, std::memory_order_relaxed);
     record.epoch.store(epoch, std::memory_order_release);
   }
   return record;
 }
 
-uint64_t SlotRmaps::leaf_sptes() const {
-  uint64_t left = populated_.load(std::memory_order_relaxed);
+uint64_t SlotRmaps::leaf_sptes(uint64_t epoch) const {
+  uint64_t left = populated(epoch);
   uint64_t sptes = 0;
-  const auto add = [&](uint32_t more) {
-    if (more == 0) return;
+  const auto add = [&](uint64_t of, uint32_t more) {
+    if (of != epoch || more == 0) return;
     sptes += more;
     --left;
   };
   for (uint64_t i = 0; left != 0 && i < chunk_count(); ++i) {
     const RmapChunk* chunk = chunks_[i].load(std::memory_order_acquire);
-    if (chunk != nullptr) add(chunk->leaf_sptes);
+    if (chunk != nullptr) add(chunk->epoch, chunk->leaf_sptes);
   }
   for (uint64_t i = 0; left != 0 && i < gigabyte_count(); ++i) {
-    add(gigabytes_[i].leaf_sptes);
+    add(gigabytes_[i].epoch, gigabytes_[i].leaf_sptes);
   }
   return sptes;
 }

@@ -4,10 +4,13 @@
 //  1. Chunks of 2 MiB are made on first use: a slot of any size is created in
 //     time that does not depend on its size, and untouched memory costs a
 //     pointer per 2 MiB.
-//  2. A chunk or record of an older arena epoch reads as empty.
+//  2. A chunk or record of an older arena epoch reads as empty, and so do the
+//     counts of the whole slot. Whatever is to be written is made fresh first,
+//     and its new tag published after it.
 //  3. Once remove-only (the slot is being deleted or moved), entries are taken
 //     off, and none is added: a CHECK.
-//  4. It dies empty: leaf_sptes() and shadowed_tables() are zero, a CHECK.
+//  4. It dies empty: leaf_sptes() and shadowed_tables() are zero, a CHECK. What
+//     is left of an older epoch is forgotten before: MakeFresh.
 //
 // Locking: a list and its count, the MMU lock held exclusively, or held shared
 // with the list's lock (LockedList): that of its chunk, or one for all lists of
@@ -165,12 +168,15 @@ class SlotRmaps {
   bool remove_only() const { return remove_only_; }
   void SetRemoveOnly() { remove_only_ = true; }
 
-  // Whether there are leaf sptes on any rmap of this slot; how many there are
-  // on all of them, which looks at each chunk.
-  bool any_leaf_sptes() const {
-    return populated_.load(std::memory_order_relaxed) != 0;
+  // On how many chunks' and GiBs' rmaps there are leaf sptes; whether there are
+  // any; how many on all of them, which looks at each chunk.
+  uint64_t populated(uint64_t epoch) const {
+    return counts_epoch_.load(std::memory_order_acquire) == epoch
+               ? populated_.load(std::memory_order_relaxed)
+               : 0;
   }
-  uint64_t leaf_sptes() const;
+  bool any_leaf_sptes(uint64_t epoch) const { return populated(epoch) != 0; }
+  uint64_t leaf_sptes(uint64_t epoch) const;
   // With what List returned, under the same lock.
   void CountAdded(const SlotList& list) {
     SMMU_CHECK(!remove_only_) << "an spte put on the rmap of a dying slot";
@@ -186,7 +192,13 @@ class SlotRmaps {
       populated_.fetch_sub(1, std::memory_order_relaxed);
     }
   }
-  uint64_t shadowed_tables() const { return shadowed_tables_; }
+  uint64_t shadowed_tables(uint64_t epoch) const {
+    return counts_epoch_.load(std::memory_order_acquire) == epoch
+               ? shadowed_tables_
+               : 0;
+  }
+  // Forgets what the slot counted in older epochs.
+  void MakeFresh(uint64_t epoch);
 
   uint64_t chunks_made() const {
     return chunks_made_.load(std::memory_order_relaxed);
@@ -238,7 +250,6 @@ class SlotRmaps {
   GfnRange ChunkRange(Gfn gfn) const;
   GigabyteRecord& Gigabyte(Gfn gfn, uint64_t epoch);
   void Refresh(RmapChunk& chunk, uint64_t epoch);
-  void Forget(uint32_t& leaf_sptes);
   // Calls visit(head, index) for each of `count` heads that is not empty.
   template <typename Visit, typename LookAhead>
   static void VisitHeads(RmapHead* heads, uint64_t count, LookAhead ahead,
@@ -263,6 +274,10 @@ class SlotRmaps {
   SpinLock gigabytes_lock_{LockRank::kChunk};
 
   bool remove_only_ = false;
+  // Of populated_ and shadowed_tables_. Raised under its lock, by who makes the
+  // first chunk or record fresh: before anything of the epoch is counted.
+  std::atomic<uint64_t> counts_epoch_{0};
+  SpinLock counts_lock_{LockRank::kLeaf};
   // Chunks, and GiB, on whose lists there are sptes: a count of all sptes would
   // be written by every fault.
   std::atomic<uint64_t> populated_{0};
@@ -324,7 +339,7 @@ void SlotRmaps::WalkChunk(RmapChunk& chunk, GfnRange gfns, Visit visit,
 template <typename Lock, uint64_t kHeads, typename Visit, typename LookAhead>
 void SlotRmaps::Walk(GfnRange gfns, uint64_t epoch, Visit visit,
                      LookAhead ahead) {
-  if (!any_leaf_sptes() || gfns.pages == 0) return;
+  if (!any_leaf_sptes(epoch) || gfns.pages == 0) return;
   const uint64_t last = ChunkIndex(gfns.end() - 1);
   for (uint64_t i = ChunkIndex(gfns.begin); i <= last; ++i) {
     RmapChunk* chunk = chunks_[i].load(std::memory_order_acquire);

@@ -76,8 +76,9 @@ class BoundedWalksThreads : public ::testing::Test {
     AtBump at{.pages = vm.arena.tables_in_use(),
               .pages_zapped = vm.counters.pages_zapped,
               .sptes_zapped = vm.counters.sptes_zapped};
-    vm.slot_table().ForEach(
-        [&](const Memslot& slot) { at.sptes += slot.rmaps->leaf_sptes(); });
+    vm.slot_table().ForEach([&](const Memslot& slot) {
+      at.sptes += slot.rmaps->leaf_sptes(vm.generations.arena_epoch);
+    });
     at_bump_ = at;
   }
   // Walks, with the other vCPU in the guest, until a walk has let others in.
@@ -123,7 +124,8 @@ TEST_F(BoundedWalksThreads, AReclaimVisitsWhatWasThereAtTheBump) {
 
 TEST_F(BoundedWalksThreads, ADeletionVisitsWhatWasThereAtItsBump) {
   UntilABreak([this] {
-    EXPECT_TRUE(vm_.mmu().DeleteSlot(kNormal, kGoing).ok());
+    EXPECT_TRUE(
+        vm_.mmu().DeleteSlot(kNormal, kGoing, SlotZapPolicy::kWalk).ok());
     EXPECT_TRUE(vm_.mmu().CreateSlot(going_).ok());
   });
 }

@@ -89,12 +89,14 @@ class SlotDeletion : public ::testing::Test {
     friend bool operator==(const Look&, const Look&) = default;
   };
   Look LookAtSlot() {
+    // Nothing here releases.
+    constexpr uint64_t kEpoch = Generations().arena_epoch;
     const SlotReader reader(inside().slots);
     const auto slot = reader.table().FindById(kNormal, kGoing);
     if (slot == nullptr) return {};
     return {.invalid = !slot->live(),
             .dying = slot->rmaps->remove_only(),
-            .sptes = slot->rmaps->leaf_sptes()};
+            .sptes = slot->rmaps->leaf_sptes(kEpoch)};
   }
 
   SmallVm vm_;
@@ -132,8 +134,11 @@ class WhileAFaultIsHeldUp : public SlotDeletion {
     EXPECT_FALSE(update_->done()) << "it did not wait for the fault";
   }
   void StartDeletion() {
-    StartUpdate([this] { return vm_.mmu().DeleteSlot(kNormal, kGoing); },
-                [this] { return !Live(); });
+    StartUpdate(
+        [this] {
+          return vm_.mmu().DeleteSlot(kNormal, kGoing, SlotZapPolicy::kWalk);
+        },
+        [this] { return !Live(); });
   }
   void ExpectNothingTakenYet() {
     EXPECT_EQ(vm_.mmu().generation(), generation_);
@@ -181,7 +186,10 @@ TEST_F(WhileAFaultIsHeldUp, NothingIsTakenAwayYetAndThenWhatItMapsGoesToo) {
 TEST_F(WhileAFaultIsHeldUp, ASlotDoesNotMoveAwayUnderIt) {
   HoldUpFault();
   StartUpdate(
-      [this] { return vm_.mmu().MoveSlot(kNormal, kGoing, kElsewhere); },
+      [this] {
+        return vm_.mmu().MoveSlot(kNormal, kGoing, kElsewhere,
+                                  SlotZapPolicy::kWalk);
+      },
       [this] { return !Live(); });
   ExpectNothingTakenYet();
   LetGo();
@@ -304,7 +312,8 @@ class WhileACpuIsInTheGuest : public SlotDeletion {
       beside.emplace(notifier);
       Await([&] { return inside().lock.Contended(); });
     });
-    EXPECT_TRUE(vm_.mmu().DeleteSlot(kNormal, kGoing).ok());
+    EXPECT_TRUE(
+        vm_.mmu().DeleteSlot(kNormal, kGoing, SlotZapPolicy::kWalk).ok());
     ASSERT_TRUE(beside.has_value());
     beside->Join();
     EXPECT_EQ(seen_, (Look{.invalid = true, .dying = true, .sptes = kMapped}));
@@ -352,8 +361,10 @@ TEST_F(WhileACpuIsInTheGuest, TheDeletionWaitsForAStoreAndNoneComesAfter) {
   const std::array<std::byte, 8> stored{std::byte{1}};
   const CpuResult access = cpu_.cpu().Access(At(0), Write(), [&](Hpa hpa) {
     const uint64_t flushes = inside().tlb_flushes;
-    deletion.emplace(
-        [&] { EXPECT_TRUE(vm_.mmu().DeleteSlot(kNormal, kGoing).ok()); });
+    deletion.emplace([&] {
+      EXPECT_TRUE(
+          vm_.mmu().DeleteSlot(kNormal, kGoing, SlotZapPolicy::kWalk).ok());
+    });
     Await([&] { return inside().tlb_flushes != flushes; });
     LetOthersRun();
     EXPECT_FALSE(deletion->done()) << "a CPU still stores into the slot";

@@ -72,7 +72,7 @@ Op OpMaker::Make(OpKind kind) {
     case OpKind::kReclaim:
       return op.Set(Field::kBudget, choices_.Of({1, 1, 2, 4, 100}));
     case OpKind::kInvalidate:
-      return op.Set(Field::kStrategy, choices_.Below(2));
+      return op.Set(Field::kStrategy, choices_.Below(3));
     case OpKind::kLimit: {
       const uint64_t tables = scene_.vm().tables;
       return op.Set(Field::kPages,
@@ -114,6 +114,7 @@ Op OpMaker::MakeSlotOp(OpKind kind) {
   Op op(kind);
   op.Set(Field::kId, other.Get(Field::kId));
   op.Set(Field::kSpace, other.Get(Field::kSpace));
+  if (op.Has(Field::kPolicy)) op.Set(Field::kPolicy, choices_.Below(4));
   if (kind == OpKind::kSlotMove) {
     op.Set(Field::kGfn,
            choices_.Percent(50) ? slot.Get(Field::kGfn) : scene_.AnyGfn());

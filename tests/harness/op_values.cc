@@ -187,7 +187,11 @@ FrameRange FramesOf(const Op& op, uint32_t frames) {
 }
 
 Strategy StrategyOf(const Op& op) {
-  return static_cast<Strategy>(op.Get(Field::kStrategy) % 2);
+  return static_cast<Strategy>(op.Get(Field::kStrategy) % 3);
+}
+
+SlotZapPolicy PolicyOf(const Op& op) {
+  return static_cast<SlotZapPolicy>(op.Get(Field::kPolicy) % 4);
 }
 
 uint64_t TimesOf(const Op& op) {

@@ -72,6 +72,7 @@ struct FrameRange {
 FrameRange FramesOf(const Op& op, uint32_t frames);
 
 Strategy StrategyOf(const Op& op);
+SlotZapPolicy PolicyOf(const Op& op);
 // How often `bump` or `repeat` does it: cut to what ops.h allows.
 uint64_t TimesOf(const Op& op);
 Level LevelOf(const Op& op);

@@ -21,7 +21,9 @@ constexpr Words kTypeWords[] = {"r", "w", "x"};
 constexpr Words kInvpcidWords[] = {"address", "context", "all+global", "all"};
 // User, supervisor, implicit supervisor.
 constexpr Words kPrivilegeWords[] = {"u", "s", "i"};
-constexpr Words kStrategyWords[] = {"zap_all", "obsolete_walk"};
+constexpr Words kStrategyWords[] = {"zap_all", "obsolete_walk", "release"};
+// In the order of SlotZapPolicy.
+constexpr Words kPolicyWords[] = {"auto", "targeted", "walk", "release"};
 constexpr Words kLevelWords[] = {"none", "4K", "2M", "1G"};
 // In the order of FaultOutcome::Kind.
 constexpr Words kOutcomeWords[] = {"resume",    "fault", "emulate",  "memory",
@@ -120,6 +122,7 @@ constexpr FieldInfo kFieldTable[] = {
     {"has", Style::kHex, {}, 0},
     {"type", Style::kWords, kInvpcidWords, 0},
     {"pcid", Style::kHex, {}, 0},
+    {"policy", Style::kWords, kPolicyWords, 2},
 };
 static_assert(std::size(kFieldTable) == kFields);
 
@@ -131,8 +134,8 @@ constexpr OpShape kOpTable[] = {
      {F::kId, F::kGfn, F::kPages, F::kHost, F::kSpace, F::kFlags},
      4,
      false},
-    {"slot.delete", {F::kId, F::kSpace}, 1, false},
-    {"slot.move", {F::kId, F::kGfn, F::kSpace}, 2, false},
+    {"slot.delete", {F::kId, F::kSpace, F::kPolicy}, 1, false},
+    {"slot.move", {F::kId, F::kGfn, F::kSpace, F::kPolicy}, 2, false},
     {"slot.flags", {F::kId, F::kFlags, F::kSpace}, 2, false},
     {"dirty.get", {F::kId, F::kSpace}, 1, false},
     {"vcpu.create", {F::kVcpu}, 1, false},

@@ -142,8 +142,9 @@ enum class Field : uint8_t {
   kHas,
   kInvpcidType,
   kPcid,
+  kPolicy,
 };
-inline constexpr size_t kFields = 52;
+inline constexpr size_t kFields = 53;
 
 // What the words of the word-valued fields stand for; any other number is
 // legal too, and means what the enum of the public header makes of it.

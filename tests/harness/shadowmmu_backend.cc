@@ -19,6 +19,12 @@ ShadowmmuBackend::ShadowmmuBackend(const VmShape& vm)
   host_.SetResolveHook(
       [this](Hva, AccessType) { OnHostCall(HostCall::kResolve); });
   host_.SetAllocateHook([this] { OnHostCall(HostCall::kAllocation); });
+  host_.SetKickHook([this](const VcpuSet& set) {
+    if (!kicks_obeyed_) return;
+    for (const auto& vcpu : vcpus_) {
+      if (vcpu != nullptr && set.Contains(vcpu->id())) vcpu->LeaveForAWhile();
+    }
+  });
   MmuConfig config;
   config.host = &host_;
   config.table_capacity = vm.tables;
@@ -145,6 +151,24 @@ OpResult ShadowmmuBackend::Apply(const Op& op) {
   return NotExecuted();
 }
 
+OpResult ShadowmmuBackend::WithKicksObeyed(absl::FunctionRef<OpResult()> call) {
+  kicks_obeyed_ = true;
+  OpResult result = call();
+  kicks_obeyed_ = false;
+  for (const auto& vcpu : vcpus_) {
+    if (vcpu != nullptr) vcpu->ComeBack();
+  }
+  return result;
+}
+
+OpResult ShadowmmuBackend::RetireSlot(const Op& op,
+                                      absl::FunctionRef<OpResult()> call) {
+  const SlotZapPolicy policy = PolicyOf(op);
+  const bool may_release =
+      policy == SlotZapPolicy::kAuto || policy == SlotZapPolicy::kRelease;
+  return may_release ? WithKicksObeyed(call) : call();
+}
+
 OpResult ShadowmmuBackend::ApplySlot(const Op& op) {
   const AddressSpace space = SlotSpaceOf(op);
   const SlotId id = SlotIdOf(op);
@@ -152,9 +176,14 @@ OpResult ShadowmmuBackend::ApplySlot(const Op& op) {
     case OpKind::kSlotCreate:
       return WithStatus(mmu_->CreateSlot(SlotOf(op)));
     case OpKind::kSlotDelete:
-      return WithStatus(mmu_->DeleteSlot(space, id));
+      return RetireSlot(op, [&] {
+        return WithStatus(mmu_->DeleteSlot(space, id, PolicyOf(op)));
+      });
     case OpKind::kSlotMove:
-      return WithStatus(mmu_->MoveSlot(space, id, Gfn(op.Get(Field::kGfn))));
+      return RetireSlot(op, [&] {
+        return WithStatus(
+            mmu_->MoveSlot(space, id, Gfn(op.Get(Field::kGfn)), PolicyOf(op)));
+      });
     case OpKind::kDirtyGet: {
       const std::optional<SlotSpec> slot = mmu_->FindSlot(space, id);
       std::vector<uint64_t> words(DirtyBitmapWords(slot ? slot->pages : 1));
@@ -231,7 +260,14 @@ OpResult ShadowmmuBackend::ApplyNotifier(const Op& op) {
 OpResult ShadowmmuBackend::ApplyInvalidate(const Op& op) {
   OpResult result;
   if (op.kind() == OpKind::kBump) Bump(TimesOf(op));
-  if (op.kind() == OpKind::kInvalidate) mmu_->InvalidateAll(StrategyOf(op));
+  if (op.kind() == OpKind::kInvalidate) {
+    const auto invalidate = [&] {
+      mmu_->InvalidateAll(StrategyOf(op));
+      return OpResult();
+    };
+    return StrategyOf(op) == Strategy::kRelease ? WithKicksObeyed(invalidate)
+                                                : invalidate();
+  }
   if (op.kind() == OpKind::kReclaim) {
     result.reclaim = mmu_->ReclaimObsolete(op.Get(Field::kBudget));
   }

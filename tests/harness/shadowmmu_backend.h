@@ -76,6 +76,10 @@ class ShadowmmuBackend : public Backend {
   void Bump(uint64_t times);
   // The host is being asked.
   void OnHostCall(HostCall call);
+  // Runs `call`, which may wait until no vCPU is in the guest: those that are
+  // kicked leave at once, and come back when it is over.
+  OpResult WithKicksObeyed(absl::FunctionRef<OpResult()> call);
+  OpResult RetireSlot(const Op& op, absl::FunctionRef<OpResult()> call);
 
   // What Interrupt asked for; no body: nothing.
   struct Interruption {
@@ -84,6 +88,7 @@ class ShadowmmuBackend : public Backend {
     std::function<void()> body;
   };
   Interruption interruption_;
+  bool kicks_obeyed_ = false;
   // The vCPU whose touch, store or translate is under way; null: none.
   const StreamVcpu* accessing_ = nullptr;
 

@@ -70,8 +70,8 @@ SlotSpec SmallVm::AddSlot(SlotSpec spec) {
   return spec;
 }
 
-void SmallVm::DeleteSlot(AddressSpace space, SlotId id) {
-  const absl::Status gone = mmu_->DeleteSlot(space, id);
+void SmallVm::DeleteSlot(AddressSpace space, SlotId id, SlotZapPolicy policy) {
+  const absl::Status gone = mmu_->DeleteSlot(space, id, policy);
   SMMU_CHECK(gone.ok()) << gone.ToString();
   SMMU_CHECK(memory_.RemoveSlot(space, id));
 }

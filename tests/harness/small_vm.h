@@ -63,7 +63,8 @@ class SmallVm {
   // Gives the slot host memory if spec.hva is zero, and returns what was made.
   SlotSpec AddSlot(SlotSpec spec);
   // Deletes it in the Mmu and in memory().
-  void DeleteSlot(AddressSpace space, SlotId id);
+  void DeleteSlot(AddressSpace space, SlotId id,
+                  SlotZapPolicy policy = SlotZapPolicy::kWalk);
 
   // A vCPU with paging off, the next free id.
   GuestVcpu& AddVcpu();

@@ -48,6 +48,18 @@ void StreamVcpu::Leave() {
   in_guest_ = false;
 }
 
+void StreamVcpu::LeaveForAWhile() {
+  comes_back_ = in_guest_;
+  Leave();
+}
+
+void StreamVcpu::ComeBack() {
+  if (!std::exchange(comes_back_, false)) return;
+  returning_ = true;
+  Enter();
+  returning_ = false;
+}
+
 StreamVcpu::Next StreamVcpu::Round(Gva gva, const Access& access,
                                    CpuModel::Body body, OpResult* result) {
   if (in_guest_ && kick_seen_) Leave();

@@ -42,6 +42,10 @@ class StreamVcpu {
   OpResult Enter();
   void Leave();
   bool in_guest() const { return in_guest_; }
+  // A kick that somebody waits for, on this very thread: it leaves at once, in
+  // the middle of the library's call; comes back after it.
+  void LeaveForAWhile();
+  void ComeBack();
   // On its way back into the guest: what it did outside is over.
   bool returning() const { return returning_; }
 
@@ -53,6 +57,7 @@ class StreamVcpu {
   OpResult Outside(absl::FunctionRef<void(VcpuMmu&, OpResult&)> call);
 
   const PagingRegisters& registers() const { return mmu_->registers(); }
+  VcpuId id() const { return mmu_->id(); }
   CpuModel& cpu() { return cpu_; }
 
  private:
@@ -69,6 +74,7 @@ class StreamVcpu {
   bool in_guest_ = false;
   bool returning_ = false;
   bool kick_seen_ = false;
+  bool comes_back_ = false;
 };
 
 }  // namespace shadowmmu::testing

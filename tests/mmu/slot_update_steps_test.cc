@@ -109,10 +109,12 @@ class SlotSteps : public ::testing::Test {
   Look LookAt(SlotId id) {
     const SlotReader reader(mmu_->internals().slots);
     const auto slot = reader.table().FindById(kNormal, id);
+    // Nothing here releases.
+    constexpr uint64_t kEpoch = Generations().arena_epoch;
     return {.found = mmu_->FindSlot(kNormal, id).has_value(),
             .invalid = slot != nullptr && !slot->live(),
             .dying = slot != nullptr && slot->rmaps->remove_only(),
-            .sptes = slot == nullptr ? 0 : slot->rmaps->leaf_sptes()};
+            .sptes = slot == nullptr ? 0 : slot->rmaps->leaf_sptes(kEpoch)};
   }
   // What is seen of the slot at the kick for its invalidation, at the flush,
   // and what of the slot that stays, while `update` runs.
@@ -147,8 +149,9 @@ class SlotSteps : public ::testing::Test {
 
 TEST_F(SlotSteps, ASlotThatIsDeletedIsInvalidWhileItsSptesAreOnItsRmaps) {
   EnterAll();
-  const Looks looks =
-      LookDuring([this] { return mmu_->DeleteSlot(kNormal, kGoing); });
+  const Looks looks = LookDuring([this] {
+    return mmu_->DeleteSlot(kNormal, kGoing, SlotZapPolicy::kWalk);
+  });
   ASSERT_FALSE(looks.kick.empty());
   EXPECT_EQ(looks.kick.front(),
             (Look{.found = false, .invalid = true, .dying = true, .sptes = 1}))
@@ -164,8 +167,9 @@ TEST_F(SlotSteps, ASlotThatIsDeletedIsInvalidWhileItsSptesAreOnItsRmaps) {
 
 TEST_F(SlotSteps, ASlotThatMovesIsInvalidInBetween) {
   EnterAll();
-  const Looks looks = LookDuring(
-      [this] { return mmu_->MoveSlot(kNormal, kGoing, kElsewhere); });
+  const Looks looks = LookDuring([this] {
+    return mmu_->MoveSlot(kNormal, kGoing, kElsewhere, SlotZapPolicy::kWalk);
+  });
   ASSERT_FALSE(looks.kick.empty());
   EXPECT_EQ(looks.kick.front(),
             (Look{.found = false, .invalid = true, .dying = true, .sptes = 1}));
@@ -190,7 +194,7 @@ TEST_F(SlotSteps, AFlagNeedsNoInvalidStep) {
 // more when the call returns.
 TEST_F(SlotSteps, NoCpuInTheGuestReachesASlotThatIsGone) {
   EnterAll();
-  ASSERT_TRUE(mmu_->DeleteSlot(kNormal, kGoing).ok());
+  ASSERT_TRUE(mmu_->DeleteSlot(kNormal, kGoing, SlotZapPolicy::kWalk).ok());
   for (unsigned i = 0; i < kVcpus; ++i) {
     EXPECT_FALSE(cpus_[i]->Access(kGvaGoing, Read()).hit()) << "vCPU " << i;
     EXPECT_TRUE(cpus_[i]->exit_requested()) << "vCPU " << i;
@@ -205,7 +209,8 @@ TEST_F(SlotSteps, NoCpuInTheGuestReachesASlotThatIsGone) {
 
 TEST_F(SlotSteps, NoCpuInTheGuestReachesASlotThatHasMoved) {
   EnterAll();
-  ASSERT_TRUE(mmu_->MoveSlot(kNormal, kGoing, kElsewhere).ok());
+  ASSERT_TRUE(
+      mmu_->MoveSlot(kNormal, kGoing, kElsewhere, SlotZapPolicy::kWalk).ok());
   for (auto& cpu : cpus_) EXPECT_FALSE(cpu->Access(kGvaGoing, Read()).hit());
   LeaveAll();
   EXPECT_TRUE(

@@ -120,7 +120,8 @@ TEST(CommandTest, TheHelpNamesEveryOption) {
                              "--processes",
                              "--slots",
                              "--invalidate-every",
-                             "--strategy=zap_all|obsolete_walk",
+                             "--strategy=zap_all|obsolete_walk|release",
+                             "--slot-zap=auto|targeted|walk|release",
                              "--slot-churn",
                              "--json",
                              "--check",
@@ -182,6 +183,7 @@ TEST(CommandTest, WrongOptionsAreNamed) {
       {"--processes=0"},
       {"--processes=x"},
       {"--strategy=fast"},
+      {"--slot-zap=fast"},
       {"--no-such-thing=1"},
       {"--processes"},
       {"--json=1"},
@@ -281,7 +283,8 @@ TEST_P(StrategyTest, FewTablesAreEnoughWithEviction) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, StrategyTest,
-                         ::testing::Values("zap_all", "obsolete_walk"));
+                         ::testing::Values("zap_all", "obsolete_walk",
+                                           "release"));
 
 }  // namespace
 }  // namespace shadowmmu::replay

@@ -82,14 +82,14 @@ TEST_F(SlotState, CountsOfOneChunkAndOneGibAddUp) {
   Track(a);
   Track(b);
   Track(c);
-  EXPECT_EQ(rmaps_->shadowed_tables(), 4u);
+  EXPECT_EQ(rmaps_->shadowed_tables(kEpoch), 4u);
   EXPECT_EQ(rmaps_->Tracked(a, kEpoch), 2u);
   EXPECT_EQ(rmaps_->Chunk(a, kEpoch)->shadowed_tables, 3u);
   rmaps_->ForEachGigabyte(kEpoch, [&](Gfn gfn, GigabyteRecord& record) {
     EXPECT_EQ(record.shadowed_tables, gfn == Gfn(k1G) ? 4u : 0u) << gfn;
   });
   for (const Gfn gfn : {a, a, b, c}) rmaps_->Untrack(gfn, kEpoch);
-  EXPECT_EQ(rmaps_->shadowed_tables(), 0u);
+  EXPECT_EQ(rmaps_->shadowed_tables(kEpoch), 0u);
   EXPECT_EQ(rmaps_->Chunk(a, kEpoch)->shadowed_tables, 0u);
 }
 
@@ -112,7 +112,7 @@ TEST_F(SlotState, WhatAnOlderEpochLeftReadsAsEmpty) {
   for (const Level level : {Level::k4K, Level::k2M, Level::k1G}) {
     Put(gfn, level);
   }
-  EXPECT_EQ(rmaps_->leaf_sptes(), 3u);
+  EXPECT_EQ(rmaps_->leaf_sptes(kEpoch), 3u);
   ASSERT_TRUE(rmaps_->EnsureWriteTrack(gfn));
   RmapChunk* const chunk = rmaps_->Chunk(gfn, kEpoch);
   chunk->Count(gfn + 3) = 9;
@@ -120,6 +120,10 @@ TEST_F(SlotState, WhatAnOlderEpochLeftReadsAsEmpty) {
   rmaps_->ForEachGigabyte(
       kEpoch, [](Gfn, GigabyteRecord& record) { record.shadowed_tables = 9; });
 
+  EXPECT_EQ(rmaps_->populated(kEpoch), 2u) << "a chunk and a GiB";
+  EXPECT_EQ(rmaps_->populated(kEpoch + 1), 0u);
+  EXPECT_FALSE(rmaps_->any_leaf_sptes(kEpoch + 1));
+  EXPECT_EQ(rmaps_->leaf_sptes(kEpoch + 1), 0u);
   EXPECT_EQ(rmaps_->PeekChunk(gfn, kEpoch), chunk);
   EXPECT_EQ(rmaps_->PeekChunk(gfn, kEpoch + 1), nullptr);
   rmaps_->ForEachHead(gfns_, kEpoch + 1,
@@ -135,9 +139,34 @@ TEST_F(SlotState, WhatAnOlderEpochLeftReadsAsEmpty) {
   }
   EXPECT_EQ(chunk->Count(gfn + 3), 0u);
   EXPECT_EQ(chunk->shadowed_tables, 0u);
-  EXPECT_EQ(rmaps_->leaf_sptes(), 0u) << "they went with their lists";
-  EXPECT_FALSE(rmaps_->any_leaf_sptes());
+  EXPECT_EQ(rmaps_->leaf_sptes(kEpoch + 1), 0u) << "they went with their lists";
 }
+
+// One list of a slot is used in the new epoch, the others are not: what was
+// counted of these must not come back with it.
+TEST_F(SlotState, TheSlotCountsAnewWithItsFirstListOfAnEpoch) {
+  const Gfn a(k1G);
+  const Gfn b(k1G + k2M);
+  Put(a, Level::k4K);
+  Put(b, Level::k4K);
+  Track(a);
+  ASSERT_TRUE(Head(b, Level::k4K, kEpoch + 1).empty());
+  EXPECT_EQ(rmaps_->populated(kEpoch + 1), 0u);
+  EXPECT_EQ(rmaps_->shadowed_tables(kEpoch + 1), 0u);
+  rmaps_->CountAdded(rmaps_->List(b, Level::k4K, kEpoch + 1));
+  EXPECT_EQ(rmaps_->populated(kEpoch + 1), 1u);
+  EXPECT_EQ(rmaps_->leaf_sptes(kEpoch + 1), 1u) << "the other chunk is stale";
+  rmaps_->CountRemoved(rmaps_->List(b, Level::k4K, kEpoch + 1), 1);
+  EXPECT_FALSE(rmaps_->any_leaf_sptes(kEpoch + 1));
+}
+
+TEST_F(SlotState, ASlotWithStaleCountsDiesOnceItIsMadeFresh) {
+  Put(Gfn(k1G), Level::k4K);
+  Track(Gfn(k1G));
+  rmaps_->MakeFresh(kEpoch + 1);
+  EXPECT_EQ(rmaps_->populated(kEpoch + 1), 0u);
+  EXPECT_EQ(rmaps_->shadowed_tables(kEpoch + 1), 0u);
+}  // its destructor would not let it go with them
 
 TEST_F(SlotState, AnEpochThatDiffersInItsHighBitsOnlyIsAnother) {
   const uint64_t far = kEpoch + (uint64_t{1} << 32);
@@ -180,7 +209,7 @@ TEST_F(SlotState, MoreThan65535ShadowPagesOfOneTableAreCounted) {
   for (uint32_t i = 0; i < kPages; ++i) Track(gfn);
   EXPECT_EQ(rmaps_->Tracked(gfn, kEpoch), kPages);
   for (uint32_t i = 0; i < kPages; ++i) rmaps_->Untrack(gfn, kEpoch);
-  EXPECT_EQ(rmaps_->shadowed_tables(), 0u);
+  EXPECT_EQ(rmaps_->shadowed_tables(kEpoch), 0u);
 }
 
 // Slots that begin and end where they like, heads at all levels, and ranges of
@@ -216,7 +245,7 @@ TEST_P(SlotRanges, HeadsAreFoundByEveryRangeThatTheyOverlap) {
     const Gfn first = AlignDown(gfn, level);
     if (heads.emplace(level, first).second) Put(first, level);
   }
-  EXPECT_EQ(rmaps_->leaf_sptes(), heads.size());
+  EXPECT_EQ(rmaps_->leaf_sptes(kEpoch), heads.size());
   for (int i = 0; i < 500; ++i) {
     const Gfn begin = gfns_.begin + random() % gfns_.pages;
     const uint64_t most = gfns_.end() - begin;
@@ -234,7 +263,7 @@ TEST_P(SlotRanges, HeadsAreFoundByEveryRangeThatTheyOverlap) {
     ASSERT_EQ(found, expected) << begin << " + " << pages;
   }
   for (const auto& [level, gfn] : heads) CountRemoved(gfn, level);
-  EXPECT_FALSE(rmaps_->any_leaf_sptes());
+  EXPECT_FALSE(rmaps_->any_leaf_sptes(kEpoch));
 }
 
 INSTANTIATE_TEST_SUITE_P(Slots, SlotRanges,

@@ -235,7 +235,7 @@ TEST(SlotRmapsDeathTest, PuttingAnSpteOnADyingSlotIsACheck) {
   EXPECT_TRUE(rmaps->remove_only());
   EXPECT_DEATH(rmaps->CountAdded(list), "on the rmap of a dying slot");
   rmaps->CountRemoved(list, 2);
-  EXPECT_EQ(rmaps->leaf_sptes(), 0u);
+  EXPECT_EQ(rmaps->leaf_sptes(kEpoch), 0u);
 }
 
 TEST(SlotRmapsDeathTest, ShadowingATableOfADyingSlotIsACheck) {
@@ -246,7 +246,7 @@ TEST(SlotRmapsDeathTest, ShadowingATableOfADyingSlotIsACheck) {
   rmaps->SetRemoveOnly();
   EXPECT_DEATH(rmaps->Track(Gfn(1), kEpoch), "shadowed in a dying slot");
   rmaps->Untrack(Gfn(1), kEpoch);
-  EXPECT_EQ(rmaps->shadowed_tables(), 0u);
+  EXPECT_EQ(rmaps->shadowed_tables(kEpoch), 0u);
 }
 
 TEST(SlotRmapsDeathTest, DyingWithSptesOrShadowedTablesIsACheck) {
