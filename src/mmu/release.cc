@@ -27,7 +27,7 @@ void AwaitOutside(Vm& vm, const VcpuState& vcpu)
 // When it returns no vCPU is in the guest, nor walks a root with no lock, and
 // none will before the MMU lock is dropped.
 void ForbidEntry(Vm& vm) ABSL_EXCLUSIVE_LOCKS_REQUIRED(vm.lock) {
-  RequestAll(vm, request::kReloadRoot | request::kFlushTlb);
+  RequestAll(vm, request::kReloadRoot);
   for (const VcpuState* vcpu : vm.vcpus) {
     if (vcpu != nullptr) AwaitOutside(vm, *vcpu);
   }

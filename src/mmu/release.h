@@ -20,7 +20,8 @@
 //     looked up: a root is a handle with an epoch, and a vCPU's reserve is
 //     emptied here. Walks that let others in begin anew, or compare the epoch
 //     (arena_epoch, make_room.cc).
-//  4. Every vCPU loads a new root and flushes before it enters the guest again.
+//  4. Every vCPU loads a new root before it enters the guest again, and flushes
+//     for that (roots.h).
 //  5. Nothing that must survive is kept in sptes alone: a page is marked dirty
 //     when it becomes writable. (No slot logs by D bits, for which a release
 //     would have to read them all.) Accessed bits are lost, which aging may do.
