@@ -245,15 +245,16 @@ void BusyVm::ChangeSlots(Rng& rng) {
   constexpr absl::StatusCode kExists = absl::StatusCode::kAlreadyExists;
   Mmu& mmu = vm_.mmu();
   const bool there = rng.Below(2) == 0;
+  const auto policy = static_cast<SlotZapPolicy>(rng.Below(4));
   switch (rng.Below(4)) {
     case 0:
-      return Expect(mmu.DeleteSlot(kNormal, extra_.id), {kNotFound});
+      return Expect(mmu.DeleteSlot(kNormal, extra_.id, policy), {kNotFound});
     case 1:
       return Expect(mmu.CreateSlot(extra_), {kExists});
     case 2:
-      return Expect(
-          mmu.MoveSlot(kNormal, extra_.id, there ? extra_.base : kOtherBase),
-          {kNotFound});
+      return Expect(mmu.MoveSlot(kNormal, extra_.id,
+                                 there ? extra_.base : kOtherBase, policy),
+                    {kNotFound});
     default:
       return Expect(
           mmu.SetSlotFlags(kNormal, extra_.id,
@@ -279,7 +280,7 @@ void BusyVm::LogDirty(Rng& rng) {
 
 void BusyVm::Invalidate(Rng& rng) {
   Mmu& mmu = vm_.mmu();
-  switch (rng.Below(5)) {
+  switch (rng.Below(6)) {
     case 0:
       return mmu.BumpGeneration();
     case 1:
@@ -292,6 +293,8 @@ void BusyVm::Invalidate(Rng& rng) {
       return Expect(mmu.SetPageLimit(static_cast<uint32_t>(
           kLeast + rng.Below(options_.table_capacity - kLeast + 1))));
     }
+    case 4:
+      return mmu.InvalidateAll(Strategy::kRelease);
     default:
       return mmu.InvalidateAll(Strategy::kObsoleteWalk);
   }
