@@ -39,7 +39,7 @@ class ReleasesBeside : public ::testing::Test {
 
 // It has been kicked, and is slow.
 TEST_F(ReleasesBeside, WaitForAVcpuThatIsInTheGuest) {
-  for (int round = 0; round < 50; ++round) {
+  for (int round = 0; round < 20; ++round) {
     std::atomic<bool> in_guest{false};
     std::atomic<bool> kicked{false};
     std::atomic<bool> left{false};
