@@ -63,11 +63,11 @@
  * one core; under 300 MB each).
  *
  * BROKEN ON PURPOSE: each macro breaks one step or weakens one ordering, and the
- * named check then fails. tests/models/check reads this table.
+ * named check then fails. tests/models/check reads this table. (What enter_and_kick.pml
+ * breaks is not broken again here where nothing depends on the generation.)
  *
  *   MODE_STORE_RELAXED           safety    mode = in guest is a plain store, which may wait in the buffer
  *   SECOND_LOOK_BEFORE_MODE      safety    the vCPU loads requests again, and then stores mode
- *   TAKE_NOT_RMW                 safety    requests are taken by a load and a store of zero
  *   TAKE_AFTER_LOAD_ROOT         safety    requests are taken when they are served
  *   NEW_ROOT_WITHOUT_FLUSH       safety    a new root asks for no flush
  *   ENTERED_IS_CURRENT           safety    a vCPU notes the generation that it finds, not its root's
@@ -79,7 +79,6 @@
  *   ASK_ONLY_WHO_IS_IN           safety    a bump leaves no request with a vCPU that is out of the guest
  *   REQUEST_BEFORE_BUMP          safety    it does in one hold of the lock, and bumps in the next
  *   NO_FLUSH                     safety    the batch does not pay
- *   FREE_BEFORE_FLUSH            safety    it frees, and then pays
  *   FREED_WHILE_ROOT             safety    it frees the root though a vCPU holds it
  *   STORE_WHOEVER_IS_IN          safety    it clears by plain stores though a vCPU is on an obsolete root
  *   REQUEST_RELAXED              progress  the or of a request orders nothing: it may wait in the buffer
@@ -227,14 +226,9 @@ outside:
   /* VcpuMmu::EnterGuest */
   do
   :: /* requests.exchange(0, seq_cst) */
-#ifdef TAKE_NOT_RMW
-     due = requests[me];
-#endif
      atomic {
        DRAINED(me) ->
-#ifndef TAKE_NOT_RMW
        due = requests[me];
-#endif
 #ifndef TAKE_AFTER_LOAD_ROOT
        requests[me] = 0;
 #endif
@@ -434,9 +428,6 @@ inline ReclaimBatch() {
   :: else -> atomic { DRAINED(HOST) -> link[oldest] = 0 } /* kExchange */
 #endif
   fi;
-#ifdef FREE_BEFORE_FLUSH
-  atomic { FreePages() };
-#endif
 #ifndef NO_FLUSH
   /* Commit: FlushObligation::PayNow */
   OnObsoleteRoots();
@@ -446,9 +437,7 @@ inline ReclaimBatch() {
 #endif
   atomic {
     DRAINED(HOST) ->
-#ifndef FREE_BEFORE_FLUSH
     FreePages();
-#endif
     Unlock()
   }
 }
