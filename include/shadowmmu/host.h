@@ -201,6 +201,8 @@ class Host {
   // Returns when no CPU that runs a vCPU of `set` can use anything of `range`
   // that it cached before the call, translations and upper levels alike: each
   // has flushed, or is out of the guest and will flush before it enters again.
+  // What it stored through them is then to be seen by every CPU, as it is after
+  // an interrupt: a dirty log that is read next must not miss it.
   // Under the MMU lock; a vCPU that leaves the guest takes no lock of the
   // library to do so.
   virtual void FlushTlb(const VcpuSet& set, FlushRange range) = 0;
