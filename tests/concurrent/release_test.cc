@@ -7,6 +7,7 @@
 #include <future>
 #include <thread>
 
+#include "src/mmu/vm.h"
 #include "tests/concurrent/beside.h"
 #include "tests/harness/small_vm.h"
 
@@ -174,6 +175,50 @@ TEST_F(ReleasesBeside, OrATargetedZapDoes) {
   }
   done = true;
   guest.Join();
+}
+
+// Who gets the lock in between finds no CPU that has cached what is on no rmap
+// any more.
+TEST_F(ReleasesBeside, WhatATargetedZapTookIsFlushedWhenItLetsOthersIn) {
+  const SlotSpec extra =
+      vm_.AddSlot({.id = SlotId{1}, .base = Gfn(1024), .pages = 4096});
+  const auto at = [&](uint64_t page) {
+    return Gva(ToGpa(extra.base + page).value());
+  };
+  constexpr uint64_t kStride = 512;
+  GuestVcpu& guest = vm_.vcpu(0);
+  Vm& vm = vm_.mmu().internals();
+  std::atomic<bool> done{false};
+  // Never still: somebody always waits for the lock.
+  Beside look([&] {
+    while (!done) {
+      const VmLock held(vm);
+      for (const TlbEntry& entry : guest.cpu().TlbEntries()) {
+        const Gfn gfn = ToGfn(Gpa(entry.gva.value()));
+        const Memslot* slot = vm.slot_table().Find(kNormal, gfn);
+        ASSERT_NE(slot, nullptr);
+        EXPECT_FALSE(
+            slot->rmaps->Head(gfn, Level::k4K, vm.generations.arena_epoch)
+                ->empty())
+            << gfn;
+      }
+    }
+  });
+  while (vm_.mmu().GetStats().lock_breaks == 0) {
+    for (uint64_t i = 0; i < extra.pages; i += kStride) {
+      ASSERT_TRUE(guest.Touch(at(i), Write()).hit());
+    }
+    ASSERT_TRUE(guest.mmu().EnterGuest().resume());
+    for (uint64_t i = 0; i < extra.pages; i += kStride) {
+      EXPECT_TRUE(guest.cpu().Access(at(i), Write()).hit());
+    }
+    ASSERT_TRUE(
+        vm_.mmu().DeleteSlot(kNormal, extra.id, SlotZapPolicy::kTargeted).ok());
+    guest.mmu().ExitGuest();
+    ASSERT_TRUE(vm_.mmu().CreateSlot(extra).ok());
+  }
+  done = true;
+  look.Join();
 }
 
 }  // namespace
