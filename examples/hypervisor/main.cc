@@ -80,19 +80,33 @@ absl::Status RunVcpu(Vm& vm, const Cpuid& cpuid, unsigned number,
   return ran;
 }
 
-// vCPU 0 here, the others on CPUs of their own. One that fails ends all.
+// CPUs that so many vCPUs need, the one that boots among them. That one runs a
+// single vCPU, but none of several, for QEMU's TCG (7.2): another CPU's FXRSTOR
+// or FLDENV clears a flag of the machine's first CPU, with no lock, and not in
+// one step. It lies in one word with the flags that VMRUN sets so that
+// interrupts end the guest's turn. If the first CPU executes VMRUN at the time,
+// these may be lost, and no interrupt gets through until the guest exits for
+// another reason.
+uint64_t CpusFor(uint32_t vcpus) {
+  return vcpus == 1 ? 1 : uint64_t{vcpus} + 1;
+}
+
+// A single vCPU here, several on CPUs of their own. One that fails ends all.
 absl::Status RunToTheEnd(Vm& vm, const Cpuid& cpuid, const CpuState& first) {
   std::vector<absl::Status> ran(vm.board().vcpus());
   const auto run = [&](unsigned number) {
     ran[number] = RunVcpu(vm, cpuid, number, number == 0 ? &first : nullptr);
     if (!ran[number].ok()) vm.End(ExitStatus::kBadBundle);
   };
-  std::vector<std::thread> others;
-  for (unsigned number = 1; number < ran.size(); ++number) {
-    others.emplace_back(run, number);
+  if (ran.size() == 1) {
+    run(0);
+  } else {
+    std::vector<std::thread> threads;
+    for (unsigned number = 0; number < ran.size(); ++number) {
+      threads.emplace_back(run, number);
+    }
+    for (std::thread& thread : threads) thread.join();
   }
-  run(0);
-  for (std::thread& other : others) other.join();
   for (const absl::Status& status : ran) {
     if (!status.ok()) return status;
   }
@@ -104,7 +118,8 @@ absl::StatusOr<ExitStatus> Run() {
   const absl::StatusOr<Bundle> bundle = Bundle::Read(BootModule());
   if (!bundle.ok()) return bundle.status();
   // A thread for each, and no more.
-  if (bundle->options.vcpus == 0 || bundle->options.vcpus > CpuCount()) {
+  if (bundle->options.vcpus == 0 ||
+      CpusFor(bundle->options.vcpus) > CpuCount()) {
     return absl::InvalidArgumentError(
         "vcpus: the machine has not so many CPUs");
   }

@@ -8,7 +8,6 @@ namespace hypervisor {
 namespace {
 
 // The interrupt command register (APM vol. 2, 16.5).
-constexpr uint32_t kNmi = 4u << 8;
 constexpr uint32_t kInit = 5u << 8;
 constexpr uint32_t kStartup = 6u << 8;
 constexpr uint32_t kAssert = 1u << 14;
@@ -47,8 +46,6 @@ void EnableLocalApic() {
 void SendInterrupt(uint32_t apic_id, uint8_t vector) {
   Send(apic_id, kAssert | vector);
 }
-
-void SendNmi(uint32_t apic_id) { Send(apic_id, kAssert | kNmi); }
 
 void SendInitToOthers() { Send(0, kToOthers | kAssert | kInit); }
 

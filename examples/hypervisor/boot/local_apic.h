@@ -39,7 +39,6 @@ void EnableLocalApic();
 
 // Sends an interrupt to the CPU whose local APIC has this number.
 void SendInterrupt(uint32_t apic_id, uint8_t vector);
-void SendNmi(uint32_t apic_id);
 // INIT, and a start-up interrupt (code at `page` * 4096), to all other CPUs.
 void SendInitToOthers();
 void SendStartupToOthers(uint8_t page);

@@ -19,8 +19,8 @@
 
 namespace hypervisor {
 
-// More are left halted.
-inline constexpr unsigned kMaxCpus = 8;
+// Eight for vCPUs, and the one that boots (main.cc). More are left halted.
+inline constexpr unsigned kMaxCpus = 9;
 
 struct PerCpu {
   static constexpr uint64_t kNever = ~uint64_t{0};

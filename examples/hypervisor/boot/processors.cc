@@ -92,8 +92,6 @@ void WakeCpu(uint32_t index) {
   SendInterrupt(PerCpuAt(index).apic_id, kWakeVector);
 }
 
-void WakeCpuByNmi(uint32_t index) { SendNmi(PerCpuAt(index).apic_id); }
-
 }  // namespace hypervisor
 
 void ApMain(uint32_t index) {

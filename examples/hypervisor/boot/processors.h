@@ -23,8 +23,6 @@ uint32_t CpuCount();
 // guest's turn, or the guest's next turn before its first instruction. Never
 // waits for that CPU.
 void WakeCpu(uint32_t index);
-// The same by an NMI, which nothing masks but GIF.
-void WakeCpuByNmi(uint32_t index);
 
 }  // namespace hypervisor
 

@@ -19,7 +19,6 @@ namespace hypervisor {
 namespace {
 
 constexpr uint64_t kExceptions = 32;
-constexpr uint64_t kNmi = 2;
 
 // APM vol. 2, 8.2, table 8-1.
 constexpr std::string_view kNames[kExceptions] = {
@@ -99,8 +98,6 @@ void PrintCallers(uint64_t stack_pointer) {
 
 extern "C" void HandleTrap(const hypervisor::TrapFrame* frame) {
   using namespace hypervisor;  // NOLINT: it has to have C's name
-  // Another CPU's (WakeCpuByNmi): what it is for, it has done by coming.
-  if (frame->vector == kNmi) return;
   if (frame->vector < kExceptions) Die(*frame);
   if (frame->vector == kTimerVector) return HandleTimerInterrupt();
   if (frame->vector == kWakeVector) {

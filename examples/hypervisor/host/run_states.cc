@@ -19,7 +19,6 @@ constexpr uint64_t kPatience = 60'000'000'000;  // ns
 // wait for a processor.
 constexpr uint64_t kSpin = 100'000;  // ns
 constexpr uint64_t kNap = 50'000;
-constexpr uint64_t kInsist = 20'000'000;
 
 constexpr bool IsInside(uint64_t turn) { return turn % 2 != 0; }
 
@@ -91,10 +90,6 @@ void RunStates::AwaitExit(const VcpuSet& set) {
       }
       if (now - start <= kSpin) continue;
       SleepUntil(now + kNap);
-      // Under QEMU 7.2's TCG a guest runs on now and then though its CPU's
-      // local APIC has the interrupt, and the timer's, in IRR. It leaves for
-      // an NMI.
-      if (now - start > kInsist) WakeCpuByNmi(states_[vcpu].cpu.load());
     }
   }
 }
