@@ -78,6 +78,16 @@ struct FaultOutcome {
   bool resume() const { return kind == Kind::kResume; }
 };
 
+// The outcome of VcpuMmu::Prefault: mapped + skipped is the pages asked for,
+// where nothing stopped it.
+struct PrefaultResult {
+  uint64_t mapped = 0;   // those that the access now goes through to
+  uint64_t skipped = 0;  // those left out
+  // What stopped it, at page mapped + skipped: kNoMemory or kRetry; else
+  // kResume.
+  FaultOutcome outcome = FaultOutcome::Resume();
+};
+
 // The outcome of VcpuMmu::Translate: `gpa` if the access is allowed, else
 // `outcome` says why not (outcome.kind is then not kResume).
 struct Translation {

@@ -112,6 +112,16 @@ class VcpuMmu {
   // tables. Finds what the guest's own tables say, and maps it. Ends in bounded
   // time; kRetry when others kept changing what it needs.
   FaultOutcome HandleFault(Gva gva, const Access& access);
+  // Maps a range of 4 KiB pages at once, as if the guest accessed each in turn:
+  // when a guest starts, or after a release, so that it need not fault for
+  // each. What an access would not map is left out: what the guest's tables do
+  // not let through, no slot holds, the Host refuses, or must be emulated.
+  // Stops early, and says where, when there is no room but by taking shadow
+  // pages that are in use (kNoMemory), or when something was in the way for too
+  // long (kRetry). Sets A, and D for a write, in the guest's tables as the
+  // accesses would; reads a CPU may do ahead, too (SDM vol. 3, 4.8). Takes the
+  // MMU lock for some dozens of pages at a time.
+  PrefaultResult Prefault(Gva first, uint64_t pages, const Access& access);
   // What the guest's tables say about `gva`, for an emulator. Sets accessed
   // and dirty bits in the guest's tables as the access itself would. Maps
   // nothing.

@@ -53,11 +53,13 @@ std::optional<FaultOutcome> Walk(Vm& vm, VcpuState& vcpu,
 // One attempt at a fault. An attempt that went stale has no outcome.
 class Attempt {
  public:
-  Attempt(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access)
+  Attempt(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access,
+          const Surroundings& surroundings)
       : vm_(vm),
         vcpu_(vcpu),
         gva_(gva),
         access_(access),
+        surroundings_(surroundings),
         reader_(vm.slots, {.what = "a fault", .vcpu = ToInt(vcpu.id)}),
         slots_(reader_.table()) {}
 
@@ -76,14 +78,17 @@ class Attempt {
   bool Blocked(Level level) const;
   bool write() const { return access_.type == AccessType::kWrite; }
   bool prefetches() const {
-    return vm_.config.prefetch != 0 && walk_.levels != 0 &&
-           walk_.leaf == Level::k4K;
+    if (surroundings_.window == 0) return false;
+    return surroundings_.of_direct_pages ||
+           (walk_.levels != 0 && walk_.leaf == Level::k4K);
   }
+  void Fill(SpteRef leaf) ABSL_SHARED_LOCKS_REQUIRED(vm_.lock);
 
   Vm& vm_;
   VcpuState& vcpu_;
   const Gva gva_;
   const Access& access_;
+  const Surroundings surroundings_;
   const SlotReader reader_;
   const SlotTable& slots_;
   GuestWalk walk_;
@@ -175,8 +180,20 @@ bool Attempt::Stale() const {
 // fill neighbours, the lack of which is no reason to fail.
 constexpr uint32_t kTables = kMaxLevels - 1;
 constexpr Needs kLeastNeeds = NeedsOfFault(kTables);
-Needs NeedsWithNeighbours(const Vm& vm) {
-  return NeedsOfFault(kTables, vm.config.prefetch - 1);
+Needs NeedsWithNeighbours(const Surroundings& surroundings) {
+  return NeedsOfFault(kTables, surroundings.window - 1);
+}
+
+void Attempt::Fill(SpteRef leaf) {
+  const PageRole role = vm_.arena.Page(leaf.table()).role;
+  if (role.level() != Level::k4K) return;
+  if (role.direct()) {
+    if (!surroundings_.of_direct_pages) return;
+    FillDirectNeighbours(vm_, vcpu_.writer, leaf, surroundings_.window);
+    return;
+  }
+  FillNeighbours(vm_, vcpu_.writer, vcpu_.paging.format, leaf,
+                 walk_.At(Level::k4K).hva, surroundings_.window);
 }
 
 MapResult Attempt::MapHeld(VmHold hold, Level largest, bool fill) {
@@ -195,10 +212,7 @@ MapResult Attempt::MapHeld(VmHold hold, Level largest, bool fill) {
   const MapResult result = Map(vm_, vcpu_, hold, target, &leaf);
   const bool mapped =
       result == MapResult::kMapped || result == MapResult::kWriteTracked;
-  if (fill && mapped) {
-    FillNeighbours(vm_, vcpu_.writer, vcpu_.paging.format, leaf,
-                   walk_.At(Level::k4K).hva);
-  }
+  if (fill && mapped) Fill(leaf);
   return result;
 }
 
@@ -206,7 +220,7 @@ MapResult Attempt::MapHeld(VmHold hold, Level largest, bool fill) {
 std::optional<MapResult> Attempt::MapBesideOthers(Level largest) {
   const SharedVmLock held(vm_, ToInt(vcpu_.id));
   const bool fill = prefetches();
-  const Needs needs = fill ? NeedsWithNeighbours(vm_) : kLeastNeeds;
+  const Needs needs = fill ? NeedsWithNeighbours(surroundings_) : kLeastNeeds;
   if (!MakeRoomShared(vm_, vcpu_.writer.reserve, needs.lists)) {
     return std::nullopt;
   }
@@ -220,7 +234,8 @@ std::optional<MapResult> Attempt::MapAlone(Level largest) {
   VmLock held(vm_);
   ListReserve& reserve = vcpu_.writer.reserve;
   const bool fill =
-      prefetches() && MakeRoom(vm_, held, reserve, NeedsWithNeighbours(vm_));
+      prefetches() &&
+      MakeRoom(vm_, held, reserve, NeedsWithNeighbours(surroundings_));
   if (!fill && !MakeRoom(vm_, held, reserve, kLeastNeeds)) return std::nullopt;
   const MapResult result = MapHeld(VmHold::kExclusive, largest, fill);
   if (result != MapResult::kNeedsExclusive) return result;
@@ -247,7 +262,11 @@ std::optional<FaultOutcome> Attempt::MapUnderLock(Level largest) {
   return std::nullopt;
 }
 
-FaultOutcome Try(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
+}  // namespace
+
+FaultOutcome ResolveAccess(Vm& vm, VcpuState& vcpu, Gva gva,
+                           const Access& access,
+                           const Surroundings& surroundings) {
   if (MayBeFastFault(vm, access) && FastFault(vm, vcpu, gva)) {
     return FaultOutcome::Resume();
   }
@@ -257,18 +276,20 @@ FaultOutcome Try(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access) {
     if (vcpu.root.empty() || i > 0) {
       if (auto bad = LoadRoot(vm, vcpu)) return *bad;
     }
-    if (auto outcome = Attempt(vm, vcpu, gva, access).Run()) return *outcome;
+    if (auto outcome = Attempt(vm, vcpu, gva, access, surroundings).Run()) {
+      return *outcome;
+    }
     vcpu.fault_retries.Increment();
   }
   return FaultOutcome::Retry();
 }
 
-}  // namespace
-
 FaultOutcome HandleFault(Vm& vm, VcpuState& vcpu, Gva gva,
                          const Access& access) {
   vcpu.faults.Increment();
-  const FaultOutcome outcome = Try(vm, vcpu, vcpu.paging.Linear(gva), access);
+  const FaultOutcome outcome =
+      ResolveAccess(vm, vcpu, vcpu.paging.Linear(gva), access,
+                    {.window = vm.config.prefetch});
   if (outcome.kind == FaultOutcome::Kind::kGuestFault) {
     vcpu.guest_faults.Increment();
   } else if (outcome.kind == FaultOutcome::Kind::kEmulate) {

@@ -22,7 +22,19 @@
 
 namespace shadowmmu {
 
+// What is mapped beside the page of the access (prefetch.h).
+struct Surroundings {
+  unsigned window = 0;           // pages: a power of two; 0: nothing
+  bool of_direct_pages = false;  // there, too
+};
+
 FaultOutcome HandleFault(Vm& vm, VcpuState& vcpu, Gva gva, const Access& access)
+    ABSL_LOCKS_EXCLUDED(vm.lock);
+
+// The same for an address that is linear already, and not counted as a fault.
+FaultOutcome ResolveAccess(Vm& vm, VcpuState& vcpu, Gva gva,
+                           const Access& access,
+                           const Surroundings& surroundings)
     ABSL_LOCKS_EXCLUDED(vm.lock);
 
 // The guest walk alone.

@@ -277,9 +277,10 @@ Stats Mmu::GetStats() const {
   stats.table_bytes = vm_->arena.tables_in_use() * kPageSize;
   stats.metadata_bytes =
       vm_->arena.bytes() + vm_->lists.bytes() + vm_->pages.bytes();
+  const uint64_t epoch = vm_->generations.arena_epoch;
   vm_->slot_table().ForEach([&](const Memslot& slot) {
     ++stats.slots;
-    stats.leaf_sptes += slot.rmaps->leaf_sptes(vm_->generations.arena_epoch);
+    stats.leaf_sptes += slot.rmaps->leaf_sptes(epoch);
     stats.rmap_chunks += slot.rmaps->chunks_made();
     stats.metadata_bytes += slot.rmaps->bytes();
     if (slot.logs_dirty()) stats.metadata_bytes += slot.dirty->bytes();

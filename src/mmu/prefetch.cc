@@ -11,10 +11,11 @@
 namespace shadowmmu {
 namespace {
 
-// One guest entry that may be mapped.
+// A page that may be mapped, with what the guest allows.
 struct Neighbour {
-  uint64_t gpte;
   Gfn gfn;
+  Rights rights;
+  unsigned key;
   const Memslot& slot;
   HostPage host;
 
@@ -41,10 +42,9 @@ std::optional<HostPage> HostPageAt(Vm& vm, Hva hva)
 
 // Rule 2. (Whether the gfn is tracked, SetLeaf has the last word: this look
 // keeps the Host from being told of stores that cannot come.)
-Rights RightsFor(Vm& vm, Writer& writer, PageRole role,
-                 const Neighbour& neighbour)
+Rights RightsFor(Vm& vm, Writer& writer, const Neighbour& neighbour)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
-  const Rights rights = GuestFormat::RightsAsItIs(role, neighbour.gpte);
+  const Rights rights = neighbour.rights;
   const bool writable = rights.write() && neighbour.host.writable &&
                         !neighbour.slot.read_only() &&
                         !Has(neighbour.slot.spec.flags, SlotFlags::kLogDirty) &&
@@ -55,16 +55,15 @@ Rights RightsFor(Vm& vm, Writer& writer, PageRole role,
 void Map(Vm& vm, Writer& writer, SpteRef ref, const Neighbour& neighbour)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   const HostPage& host = neighbour.host;
-  const Rights rights =
-      RightsFor(vm, writer, vm.arena.Page(ref.table()).role, neighbour);
+  const Rights rights = RightsFor(vm, writer, neighbour);
   vm.host.MarkYoung(neighbour.hva(), host.pfn, Level::k4K);
   if (rights.write()) {
     vm.host.MarkDirty(neighbour.hva(), host.pfn, Level::k4K);
   }
   const auto leaf = [&](Rights as) {
     return vm.format
-        .Leaf(host.pfn, Level::k4K, as, GuestFormat::KeyOf(neighbour.gpte),
-              host.memory_type, Dirty::kNo)
+        .Leaf(host.pfn, Level::k4K, as, neighbour.key, host.memory_type,
+              Dirty::kNo)
         .NotAccessed();
   };
   FlushObligation nothing;  // rule 4
@@ -77,27 +76,26 @@ void Map(Vm& vm, Writer& writer, SpteRef ref, const Neighbour& neighbour)
   if (set != SetResult::kNeedsExclusive) writer.sptes_prefetched.Increment();
 }
 
-void TryFill(Vm& vm, Writer& writer, SpteRef ref, uint64_t gpte)
-    ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
-  const Gfn gfn = GuestFormat::GfnOf(gpte);
+void TryFill(Vm& vm, Writer& writer, SpteRef ref, Gfn gfn, Rights rights,
+             unsigned key) ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   const AddressSpace space = vm.arena.Page(ref.table()).role.space();
   const Memslot* slot = SlotFor(vm, writer.slot_cache, space, gfn);
   if (slot == nullptr) return;
   const std::optional<HostPage> host = HostPageAt(vm, slot->ToHva(gfn));
   if (!host) return;
   Map(vm, writer, ref,
-      {.gpte = gpte, .gfn = gfn, .slot = *slot, .host = *host});
+      {.gfn = gfn, .rights = rights, .key = key, .slot = *slot, .host = *host});
 }
 
 }  // namespace
 
 void FillNeighbours(Vm& vm, Writer& writer, const GuestFormat& format,
-                    SpteRef leaf, Hva gpte) {
-  const unsigned window = vm.config.prefetch;
+                    SpteRef leaf, Hva gpte, unsigned window) {
   const unsigned first = leaf.index() & ~(window - 1);
   const uint64_t entry_bytes = format.entry_bytes();
+  const PageRole role = vm.arena.Page(leaf.table()).role;
   const uint64_t reserved = GuestFormat::ReservedInPageTable(
-      vm.arena.Page(leaf.table()).role.rules(), vm.config.guest_physical_bits);
+      role.rules(), vm.config.guest_physical_bits);
   const Hva gptes = gpte - (leaf.index() - first) * entry_bytes;
   const GuestMemory::Section section(vm.memory);
   for (unsigned i = 0; i < window; ++i) {
@@ -110,8 +108,21 @@ void FillNeighbours(Vm& vm, Writer& writer, const GuestFormat& format,
         ReadGpte(vm.memory, section, format, gptes + i * entry_bytes, &entry);
     if (read == TouchResult::kDone &&
         GuestFormat::UsableAsItIs(entry, reserved)) {
-      TryFill(vm, writer, ref, entry);
+      TryFill(vm, writer, ref, GuestFormat::GfnOf(entry),
+              GuestFormat::RightsAsItIs(role, entry),
+              GuestFormat::KeyOf(entry));
     }
+  }
+}
+
+void FillDirectNeighbours(Vm& vm, Writer& writer, SpteRef leaf,
+                          unsigned window) {
+  const PageRole role = vm.arena.Page(leaf.table()).role;
+  const unsigned first = leaf.index() & ~(window - 1);
+  for (unsigned i = 0; i < window; ++i) {
+    const SpteRef ref(leaf.table(), first + i);
+    if (vm.arena.Load(ref).present()) continue;
+    TryFill(vm, writer, ref, vm.arena.GfnOf(ref), role.rights(), role.key());
   }
 }
 

@@ -1,5 +1,6 @@
 // prefetch: maps the neighbours of an entry that a fault has just mapped: those
-// in an aligned window of the same guest page table (MmuConfig::prefetch).
+// in an aligned window of the same page table (MmuConfig::prefetch, and
+// VcpuMmu::Prefault).
 //
 //  1. Nothing is done for it that an access would have to ask for. No bit of
 //     the guest's is set: A must be set already. No memory is taken but what
@@ -32,10 +33,14 @@ namespace shadowmmu {
 
 // `leaf` is the entry that was mapped, of an indirect page at level k4K whose
 // guest has `format`; it was made from the guest's entry at `gpte`.
-// Preconditions: prefetching is on; room for as many neighbours as there can be
-// (NeedsOfFault).
+// `window`: a power of two up to kMaxPrefetch. Precondition: room for as many
+// neighbours as there can be (NeedsOfFault).
 void FillNeighbours(Vm& vm, Writer& writer, const GuestFormat& format,
-                    SpteRef leaf, Hva gpte) ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
+                    SpteRef leaf, Hva gpte, unsigned window)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
+// The same of a direct page: what the guest allows is what its role says.
+void FillDirectNeighbours(Vm& vm, Writer& writer, SpteRef leaf, unsigned window)
+    ABSL_SHARED_LOCKS_REQUIRED(vm.lock);
 
 }  // namespace shadowmmu
 

@@ -11,6 +11,7 @@
 #include "src/mmu/fault.h"
 #include "src/mmu/guest_flush.h"
 #include "src/mmu/load_registers.h"
+#include "src/mmu/prefault.h"
 #include "src/mmu/previous_roots.h"
 #include "src/mmu/roots.h"
 #include "src/mmu/vcpu_state.h"
@@ -177,6 +178,12 @@ shadowmmu::HardwareState VcpuMmu::HardwareState() const {
 FaultOutcome VcpuMmu::HandleFault(Gva gva, const Access& access) {
   CheckOutside(*state_, "HandleFault");
   return shadowmmu::HandleFault(vm_, *state_, gva, access);
+}
+
+PrefaultResult VcpuMmu::Prefault(Gva first, uint64_t pages,
+                                 const Access& access) {
+  CheckOutside(*state_, "Prefault");
+  return shadowmmu::Prefault(vm_, *state_, first, pages, access);
 }
 
 Translation VcpuMmu::Translate(Gva gva, const Access& access) {
