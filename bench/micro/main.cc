@@ -52,6 +52,7 @@ int Main(int argc, char** argv) {
   RegisterFaults();
   RegisterParallel();
   RegisterPrefetch();
+  RegisterReleases();
   RegisterRoots();
   RegisterWriteTrack();
   RegisterSlots();

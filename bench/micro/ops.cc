@@ -11,6 +11,7 @@
 #include "src/mmu/aging.h"
 #include "src/mmu/invalidate.h"
 #include "src/mmu/notifier.h"
+#include "src/mmu/release.h"
 #include "src/mmu/spte_sweep.h"
 
 namespace shadowmmu::bench {
@@ -74,6 +75,24 @@ std::string PopulateOp(ShadowMap& map, Meter& meter) {
   std::string wrong = map.bench().ExpectSptes(map.layout().sptes());
   map.Clear();
   return wrong;
+}
+
+std::string RefillOp(ShadowMap& map, Meter& meter) {
+  if (std::string wrong = MakeReady(map); !wrong.empty()) return wrong;
+  Release(map.vm());
+  map.Populate(&meter);
+  return Finish(map);
+}
+
+std::string ReleaseOp(ShadowMap& map, Meter& meter) {
+  if (std::string wrong = MakeReady(map); !wrong.empty()) return wrong;
+  meter.Start();
+  Release(map.vm());
+  meter.Stop();
+  if (map.bench().mmu().GetStats().shadow_pages != 0) {
+    return "shadow pages outlived a release";
+  }
+  return Finish(map);
 }
 
 std::string ZapAllOp(ShadowMap& map, Meter& meter) {

@@ -30,6 +30,7 @@ void RegisterDirtyLog();
 void RegisterFaults();
 void RegisterParallel();
 void RegisterPrefetch();
+void RegisterReleases();
 void RegisterRoots();
 void RegisterSlots();
 void RegisterSlotLoops();

@@ -1,7 +1,8 @@
 // Stall/<what>/N:<N>: what a vCPU that faults all the time feels of an
 // operation on another CPU, in a VM that has N pages mapped, half of them in a
 // slot that goes. <what>: `nothing` (as long, and only the machine's own
-// noise), `delete` (the slot), `zap_all`, `obsolete_walk` (all of it), `bump`
+// noise), `delete_<policy>` (the slot), `zap_all`, `obsolete_walk`, `release`
+// (all of each), `bump`
 // (the obsolete pages stay), `flags` (the slot becomes read-only, and is
 // writable again).
 //
@@ -19,6 +20,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -42,14 +44,42 @@ double Microseconds(Clock::duration time) {
 
 enum class What : uint8_t {
   kNothing,
-  kDelete,
+  kDeleteTargeted,
+  kDeleteWalk,
+  kDeleteRelease,
+  kDeleteAuto,
   kZapAll,
   kObsoleteWalk,
+  kRelease,
   kBump,
   kFlags,
 };
-constexpr const char* kNames[] = {"nothing",       "delete", "zap_all",
-                                  "obsolete_walk", "bump",   "flags"};
+constexpr const char* kNames[] = {"nothing",       "delete_targeted",
+                                  "delete_walk",   "delete_release",
+                                  "delete_auto",   "zap_all",
+                                  "obsolete_walk", "release",
+                                  "bump",          "flags"};
+constexpr What kAll[] = {What::kNothing,      What::kDeleteTargeted,
+                         What::kDeleteWalk,   What::kDeleteRelease,
+                         What::kDeleteAuto,   What::kZapAll,
+                         What::kObsoleteWalk, What::kRelease,
+                         What::kBump,         What::kFlags};
+
+// How the slot goes, if it does.
+std::optional<SlotZapPolicy> PolicyOf(What what) {
+  switch (what) {
+    case What::kDeleteTargeted:
+      return SlotZapPolicy::kTargeted;
+    case What::kDeleteWalk:
+      return SlotZapPolicy::kWalk;
+    case What::kDeleteRelease:
+      return SlotZapPolicy::kRelease;
+    case What::kDeleteAuto:
+      return SlotZapPolicy::kAuto;
+    default:
+      return std::nullopt;
+  }
+}
 
 class StalledVm {
  public:
@@ -100,7 +130,7 @@ class StalledVm {
     return took;
   }
   void Restore(What what) {
-    if (what == What::kDelete) Expect(vm_.mmu().CreateSlot(goes_));
+    if (PolicyOf(what)) Expect(vm_.mmu().CreateSlot(goes_));
     vm_.mmu().ReclaimObsolete(~uint64_t{0});
   }
 
@@ -121,18 +151,21 @@ class StalledVm {
   void Operate(What what, Clock::time_point until) {
     Mmu& mmu = vm_.mmu();
     switch (what) {
+      default:
+        Expect(mmu.DeleteSlot(goes_.space, goes_.id, *PolicyOf(what)));
+        break;
       case What::kNothing:
         while (Clock::now() < until) {
         }
-        break;
-      case What::kDelete:
-        Expect(mmu.DeleteSlot(goes_.space, goes_.id));
         break;
       case What::kZapAll:
         mmu.InvalidateAll(Strategy::kZapAll);
         break;
       case What::kObsoleteWalk:
         mmu.InvalidateAll(Strategy::kObsoleteWalk);
+        break;
+      case What::kRelease:
+        mmu.InvalidateAll(Strategy::kRelease);
         break;
       case What::kBump:
         mmu.BumpGeneration();
@@ -201,8 +234,7 @@ void RegisterStalls() {
       TheOptions().small() ? std::vector<uint64_t>{1 << 10}
                            : std::vector<uint64_t>{1 << 14, 1 << 18};
   for (const uint64_t pages : sizes) {
-    for (const What what : {What::kNothing, What::kDelete, What::kZapAll,
-                            What::kObsoleteWalk, What::kBump, What::kFlags}) {
+    for (const What what : kAll) {
       Register(absl::StrCat("Stall/", kNames[static_cast<size_t>(what)],
                             "/N:", pages),
                [=](benchmark::State& state) { RunStall(state, what, pages); });

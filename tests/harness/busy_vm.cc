@@ -124,6 +124,10 @@ void BusyVm::StepVcpu(unsigned v, Rng& rng) {
     case 8:
     case 9:
       return ChangeRegisters(v, rng);
+    case 10:
+      vm_.vcpu(v).mmu().Prefault(At(page), 1 + rng.Below(kPages - page),
+                                 rng.Below(2) == 0 ? Read() : Write());
+      return;
     default:
       return Touch(v, rng);
   }

@@ -14,18 +14,21 @@ foreach(guest IN LISTS guests)
     LABELS hypervisor TIMEOUT 440 ENVIRONMENT ${hypervisor_elf})
 endforeach()
 
-# Those of two CPUs, with two vCPUs: by themselves, disturbed, and audited all
-# the time; in the modes of 32-bit code only the last of these.
+# Those of two CPUs, with two vCPUs: by themselves, disturbed, audited all the
+# time, and with releases in place of bumps; in the modes of 32-bit code only the
+# last two of these.
 get_property(smp_guests DIRECTORY ${CMAKE_CURRENT_LIST_DIR}
   PROPERTY SMP_GUEST_NAMES)
 set(smp_how_plain --timeout 300)
 set(smp_how_disturbed --timeout 300 --bump-every 5 --unplug-every 20)
 set(smp_how_audited --timeout 300 --bump-every 5 --unplug-every 20
   --audit-every 200)
+set(smp_how_released --timeout 300 --bump-every 5 --unplug-every 20
+  --audit-every 2000 --strategy release --slot-zap release)
 foreach(guest IN LISTS smp_guests)
-  set(hows plain disturbed audited)
+  set(hows plain disturbed audited released)
   if(guest MATCHES "_(32|pae)$")
-    set(hows audited)
+    set(hows audited released)
   endif()
   foreach(how IN LISTS hows)
     add_test(NAME hypervisor/smp/${guest}_${how}

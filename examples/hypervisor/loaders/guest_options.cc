@@ -17,20 +17,34 @@ struct NumberOption {
   absl::string_view name;
   uint32_t GuestOptions::*member;
 };
-constexpr std::array<NumberOption, 12> kNumbers = {{
+constexpr std::array<NumberOption, 11> kNumbers = {{
     {"memory_mib", &GuestOptions::memory_mib},
     {"vcpus", &GuestOptions::vcpus},
     {"bump_every_ms", &GuestOptions::bump_every_ms},
     {"unplug_every_ms", &GuestOptions::unplug_every_ms},
     {"audit_every", &GuestOptions::audit_every},
     {"timeout_s", &GuestOptions::timeout_s},
-    {"bump_by_zap_all", &GuestOptions::bump_by_zap_all},
     {"unsync", &GuestOptions::unsync},
     {"previous_roots", &GuestOptions::previous_roots},
     {"prefetch", &GuestOptions::prefetch},
     {"large_pages", &GuestOptions::large_pages},
     {"serial_input", &GuestOptions::serial_input},
 }};
+
+// Each in the order of its enum.
+constexpr std::array<absl::string_view, 3> kStrategies = {
+    "zap_all", "obsolete_walk", "release"};
+constexpr std::array<absl::string_view, 4> kSlotZaps = {"auto", "targeted",
+                                                        "walk", "release"};
+
+template <typename Enum, size_t kWords>
+bool SetWord(const std::array<absl::string_view, kWords>& words,
+             absl::string_view value, Enum* to) {
+  const auto* const word = std::find(words.begin(), words.end(), value);
+  if (word == words.end()) return false;
+  *to = static_cast<Enum>(word - words.begin());
+  return true;
+}
 
 bool IsCpuFlag(absl::string_view value) {
   return value.size() >= 2 && (value[0] == '+' || value[0] == '-');
@@ -58,6 +72,10 @@ bool Set(absl::string_view name, absl::string_view value,
     options->cpu_flags.emplace_back(value);
     return true;
   }
+  if (name == "strategy") {
+    return SetWord(kStrategies, value, &options->strategy);
+  }
+  if (name == "slot_zap") return SetWord(kSlotZaps, value, &options->slot_zap);
   if (name == "statistics") {
     options->statistics =
         value == "com2" ? Statistics::kCom2 : Statistics::kNone;

@@ -6,8 +6,9 @@
 //   vcpus 2             virtual CPUs, each on a CPU of the machine's
 //   cpu_flag -la57      a CPU feature to hide (-), or not (+); more than once
 //   bump_every_ms 10    make all shadow pages obsolete so often; 0: never
-//   bump_by_zap_all 1   1: walk and zap everything in place of that
+//   strategy release    how: zap_all, obsolete_walk or release
 //   unplug_every_ms 50  take the memslot of the RAM away, and bring it back
+//   slot_zap walk       how it goes: auto, targeted, walk or release
 //   audit_every 1000    exits between two audits of the MMU; 0: never
 //   unsync 0            0: without this feature of the library
 //   previous_roots 0    MmuConfig::previous_roots
@@ -30,6 +31,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "shadowmmu/mmu.h"
 
 namespace hypervisor {
 
@@ -51,13 +53,14 @@ struct GuestOptions {
   uint32_t unplug_every_ms = 0;
   uint32_t audit_every = 0;
   uint32_t timeout_s = 0;
-  uint32_t bump_by_zap_all = 0;
   uint32_t unsync = 1;
   uint32_t previous_roots = 3;
   uint32_t prefetch = 8;
   uint32_t large_pages = 1;
   uint32_t serial_input = 0;
   Statistics statistics = Statistics::kNone;
+  shadowmmu::Strategy strategy = shadowmmu::Strategy::kObsoleteWalk;
+  shadowmmu::SlotZapPolicy slot_zap = shadowmmu::SlotZapPolicy::kAuto;
 
   // InvalidArgument, with the line's number, if a line is none.
   static absl::StatusOr<GuestOptions> Parse(absl::string_view text);

@@ -135,7 +135,8 @@ TEST(GuestOptions, EveryLineIsUnderstood) {
   const auto options = GuestOptions::Parse(
       "name debian\nmemory_mib 512\ncpu_flag -la57\ncpu_flag +smep\n"
       "bump_every_ms 10\nunplug_every_ms 50\naudit_every 1000\n"
-      "timeout_s 60\nserial_input 1\nstatistics com2\n");
+      "timeout_s 60\nserial_input 1\nstatistics com2\n"
+      "strategy release\nslot_zap targeted\n");
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->name, "debian");
   EXPECT_EQ(options->memory_mib, 512u);
@@ -146,6 +147,8 @@ TEST(GuestOptions, EveryLineIsUnderstood) {
   EXPECT_EQ(options->timeout_s, 60u);
   EXPECT_EQ(options->serial_input, 1u);
   EXPECT_EQ(options->statistics, Statistics::kCom2);
+  EXPECT_EQ(options->strategy, shadowmmu::Strategy::kRelease);
+  EXPECT_EQ(options->slot_zap, shadowmmu::SlotZapPolicy::kTargeted);
 }
 
 TEST(GuestOptions, ABadLineIsNamed) {

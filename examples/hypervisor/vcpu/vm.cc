@@ -163,11 +163,11 @@ absl::Status Vm::DoWhatIsDue(unsigned vcpu) {
 
 void Vm::Invalidate() {
   const uint64_t began = clock_.Nanoseconds();
-  if (options_.bump_by_zap_all != 0) {
-    mmu_->InvalidateAll(shadowmmu::Strategy::kZapAll);
-  } else {
+  if (options_.strategy == shadowmmu::Strategy::kObsoleteWalk) {
     mmu_->BumpGeneration();
     obsolete_left_ = true;
+  } else {
+    mmu_->InvalidateAll(options_.strategy);
   }
   statistics_.CountBump(clock_.Nanoseconds() - began);
 }
@@ -193,7 +193,9 @@ absl::Status Vm::ReplugMemory() {
   const std::optional<SlotSpec> slot = mmu_->FindSlot(kSpace, kHighRam);
   if (!slot) return absl::InternalError("the guest's RAM has no slot");
   replugs_.fetch_add(1);
-  if (absl::Status gone = mmu_->DeleteSlot(kSpace, kHighRam); !gone.ok()) {
+  if (absl::Status gone =
+          mmu_->DeleteSlot(kSpace, kHighRam, options_.slot_zap);
+      !gone.ok()) {
     return gone;
   }
   absl::Status back = mmu_->CreateSlot(*slot);
