@@ -38,8 +38,23 @@ def invalidate(lines, peer):
          ("obsolete walk", lines["walk"], "lw 2 pt 5"),
          ("bump alone", lines["bump"], "lw 2 pt 9"),
          ("bump, 8 vCPUs", lines["bump8"], "lw 2 pt 11"),
+         ("release", lines["release"], "lw 2 pt 13"),
          ("KVM, walk", peer, "lw 2 dt 2 pt 6")],
         "linespoints")
+
+
+def slot_zap(lines):
+    """A slot goes and the rest is warm again: (way, slot) -> points (others, us)."""
+    dashes = {slot: i for i, slot in enumerate(sorted({s for _, s in lines}), 1)}
+    colours = {"targeted": 1, "walk": 2, "release": 3}
+    return (["set logscale x 2", "set logscale y", "set format x '2^{%L}'",
+             "set format y '10^{%T}'",
+             "set xlabel 'pages of other slots that are mapped'",
+             "set ylabel 'us until they are mapped again'"],
+            [(f"{way}, slot of 2^{{{slot.bit_length() - 1}}}", points,
+              f"lc {colours[way]} dt {dashes[slot]} lw 2 pt 7")
+             for (way, slot), points in sorted(lines.items())],
+            "linespoints")
 
 
 def aliases(ours, peer):
