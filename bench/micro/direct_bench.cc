@@ -11,7 +11,6 @@ namespace {
 constexpr NamedOp kOps[] = {
     {"populate", PopulateOp},
     {"refill", RefillOp},
-    {"release", ReleaseOp},
     {"zap_all", ZapAllOp},
     {"obsolete_walk", ObsoleteWalkOp},
     {"write_protect", WriteProtectOp},

@@ -86,17 +86,6 @@ std::string RefillOp(ShadowMap& map, Meter& meter) {
   return wrong;
 }
 
-std::string ReleaseOp(ShadowMap& map, Meter& meter) {
-  if (std::string wrong = MakeReady(map); !wrong.empty()) return wrong;
-  meter.Start();
-  Release(map.vm());
-  meter.Stop();
-  if (map.bench().mmu().GetStats().shadow_pages != 0) {
-    return "shadow pages outlived a release";
-  }
-  return Finish(map);
-}
-
 std::string ZapAllOp(ShadowMap& map, Meter& meter) {
   if (std::string wrong = MakeReady(map); !wrong.empty()) return wrong;
   meter.Start();

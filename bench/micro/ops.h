@@ -25,8 +25,6 @@ void MeasureOp(benchmark::State& state, const Layout& layout, uint64_t items,
 std::string PopulateOp(ShadowMap& map, Meter& meter);
 // The same over what a release has left stale: chunks, tables, the hash.
 std::string RefillOp(ShadowMap& map, Meter& meter);
-// Timed: Release, its lock included.
-std::string ReleaseOp(ShadowMap& map, Meter& meter);
 // Timed: ZapAll, its lock included.
 std::string ZapAllOp(ShadowMap& map, Meter& meter);
 // Timed: Reclaim without a budget, its lock included. The Bump before it is

@@ -213,6 +213,10 @@ void AuditPages::CheckLink(SpteRef ref, Spte spte) {
 }
 
 void AuditPages::CheckCounts() {
+  if (vm_.pages.arena_epoch() != vm_.generations.arena_epoch) {
+    Violation(report_, 12, "the hash is of epoch ", vm_.pages.arena_epoch(),
+              ", the arena of ", vm_.generations.arena_epoch);
+  }
   const auto expect = [&](uint64_t there, uint64_t counted, const char* what) {
     if (there != counted) {
       Violation(report_, 11, there, " ", what, ", ", counted, " counted");

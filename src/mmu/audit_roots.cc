@@ -54,6 +54,10 @@ void AuditRoots::CheckKeys(const VcpuState& vcpu) {
 }
 
 void AuditRoots::CountRoot(const RootHandle& root) {
+  if (root.epoch > vm_.generations.arena_epoch) {
+    Violation(report_, 12, "a root is of epoch ", root.epoch,
+              ", which is yet to come");
+  }
   if (root.epoch != vm_.generations.arena_epoch) return;
   root.ForEachPage([&](TableIndex table) {
     vm_.lock.AssertHeld();
@@ -71,6 +75,12 @@ void AuditRoots::CountRoot(const RootHandle& root) {
 // requests are looked at first: who serves them is outside until it has a root.
 void AuditRoots::CheckEntered(const VcpuState& vcpu) {
   const uint32_t requests = vcpu.requests.load();
+  if (vcpu.mode.load() == VcpuMode::kInGuest &&
+      vcpu.root.epoch != vm_.generations.arena_epoch &&
+      (requests & request::kReloadRoot) == 0) {
+    Violation(report_, 12, "vCPU ", ToInt(vcpu.id),
+              " is in the guest on a root of epoch ", vcpu.root.epoch);
+  }
   if (InGuestOnObsoleteRoot(vm_, vcpu) &&
       (requests & request::kReloadRoot) == 0) {
     Violation(report_, 5, "vCPU ", ToInt(vcpu.id),

@@ -16,7 +16,7 @@ namespace {
 constexpr uint64_t kChunksBetweenBreaks = 2;
 constexpr uint64_t kChunk = PagesPerEntry(Level::k2M);
 
-// ---- Estimates, from docs/benchmarks.md, "Which way a slot goes" ----
+// ---- Estimates, from docs/benchmarks.md, "Releases" ----
 
 // Of the targeted way: a chunk looked at, one whose rmaps are full, and a guest
 // table.
@@ -24,7 +24,7 @@ constexpr uint64_t kLookNs = 100;
 constexpr uint64_t kFullChunkNs = 5'000;
 constexpr uint64_t kTableNs = 3'000;
 // A page walked; one that is cleared when it comes into use again.
-constexpr uint64_t kWalkPageNs = 3'000;
+constexpr uint64_t kWalkPageNs = 2'000;
 constexpr uint64_t kClearPageNs = 150;
 // A page that had to do with other slots, filled again by the faults of some
 // dozens of sptes.

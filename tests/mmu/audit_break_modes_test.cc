@@ -151,6 +151,32 @@ TEST_F(AuditBreakModes, Invariant5AVcpuThatRunsOnAnObsoleteRootIsReported) {
   vm_.small().vcpu(0).mmu().ExitGuest();
 }
 
+TEST_F(AuditBreakModes, Invariant12AVcpuThatRunsOnARootOfBeforeARelease) {
+  ASSERT_TRUE(vm_.small().vcpu(0).mmu().EnterGuest().resume());
+  vm_.ExpectReported(12, "vCPU 0 is in the guest on a root of epoch 0",
+                     [](Vm& vm) {
+                       vm.lock.AssertHeld();
+                       return Set(vm.vcpus[0]->root.epoch, 0);
+                     });
+  vm_.small().vcpu(0).mmu().ExitGuest();
+}
+
+TEST_F(AuditBreakModes, Invariant12ARootOfAnEpochToComeIsReported) {
+  vm_.ExpectReported(12, "a root is of epoch ", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    uint64_t& epoch = vm.vcpus[0]->root.epoch;
+    return Set(epoch, epoch + 1);
+  });
+}
+
+TEST_F(AuditBreakModes, Invariant12AHashOfAnotherEpochIsReported) {
+  vm_.ExpectReported(12, "the hash is of epoch ", [](Vm& vm) {
+    vm.lock.AssertHeld();
+    uint64_t& epoch = vm.generations.arena_epoch;
+    return Set(epoch, epoch + 1);
+  });
+}
+
 TEST_F(AuditBreakModes, Invariant4ARootEntryForATableThatIsNotHeldIsReported) {
   vm_.ExpectReported(4, "vCPU 3 walks from another root", [](Vm& vm) {
     vm.lock.AssertHeld();
