@@ -193,8 +193,7 @@ absl::Status Vm::ReplugMemory() {
   const std::optional<SlotSpec> slot = mmu_->FindSlot(kSpace, kHighRam);
   if (!slot) return absl::InternalError("the guest's RAM has no slot");
   replugs_.fetch_add(1);
-  if (absl::Status gone =
-          mmu_->DeleteSlot(kSpace, kHighRam, options_.slot_zap);
+  if (absl::Status gone = mmu_->DeleteSlot(kSpace, kHighRam, options_.slot_zap);
       !gone.ok()) {
     return gone;
   }
