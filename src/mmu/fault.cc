@@ -188,7 +188,6 @@ void Attempt::Fill(SpteRef leaf) {
   const PageRole role = vm_.arena.Page(leaf.table()).role;
   if (role.level() != Level::k4K) return;
   if (role.direct()) {
-    if (!surroundings_.of_direct_pages) return;
     FillDirectNeighbours(vm_, vcpu_.writer, leaf, surroundings_.window);
     return;
   }
