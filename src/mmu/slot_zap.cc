@@ -60,8 +60,8 @@ SlotZapPolicy Cheapest(const SlotZapCosts& costs) {
   if (costs.targeted_ns <= std::min(costs.walk_ns, costs.release_ns)) {
     return SlotZapPolicy::kTargeted;
   }
-  return costs.walk_ns <= costs.release_ns ? SlotZapPolicy::kWalk
-                                           : SlotZapPolicy::kRelease;
+  return costs.walk_ns < costs.release_ns ? SlotZapPolicy::kWalk
+                                          : SlotZapPolicy::kRelease;
 }
 
 uint64_t& CountOf(SlotZapPolicy way, Stats& counters) {
