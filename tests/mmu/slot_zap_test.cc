@@ -63,7 +63,7 @@ class SlotZap : public ::testing::Test {
     }
   }
 
-  SmallVm vm_;
+  SmallVm vm_{SmallVm::Options{.frames = 16'384}};
   GuestVcpu* cpu_ = nullptr;
   GuestTableBuilder* tables_ = nullptr;
 };
