@@ -76,8 +76,9 @@ class BoundedWalksThreads : public ::testing::Test {
     AtBump at{.pages = vm.arena.tables_in_use(),
               .pages_zapped = vm.counters.pages_zapped,
               .sptes_zapped = vm.counters.sptes_zapped};
+    const uint64_t epoch = vm.generations.arena_epoch;
     vm.slot_table().ForEach([&](const Memslot& slot) {
-      at.sptes += slot.rmaps->leaf_sptes(vm.generations.arena_epoch);
+      at.sptes += slot.rmaps->leaf_sptes(epoch);
     });
     at_bump_ = at;
   }
