@@ -25,8 +25,8 @@ uint64_t CountInTable(Vm& vm, SpteRef ref, uint64_t most, AccessType type)
   const uint64_t end = std::min<uint64_t>(kEntriesPerTable - ref.index(), most);
   uint64_t pages = 0;
   while (pages < end) {
-    const Spte spte =
-        vm.arena.Load(SpteRef(ref.table(), ref.index() + unsigned(pages)));
+    const Spte spte = vm.arena.Load(
+        SpteRef(ref.table(), ref.index() + static_cast<unsigned>(pages)));
     const bool enough =
         spte.present() && (type != AccessType::kWrite || spte.writable());
     if (!enough) break;
