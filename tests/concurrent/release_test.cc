@@ -93,29 +93,39 @@ TEST_F(ReleasesBeside, NameAVcpuThatDoesNotLeave) {
 
 TEST_F(ReleasesBeside, LetFaultsStartOver) {
   std::atomic<bool> done{false};
-  std::atomic<int> releases{0};
+  std::atomic<uint64_t> touches{0};
+  uint64_t releases = 0;
   Beside host([&] {
     while (!done) {
+      // One for each touch: more of them might not let it come to its end.
+      const uint64_t before = touches;
       Release();
       ++releases;
-      std::this_thread::yield();
+      Await([&] { return done || touches > before; });
     }
   });
-  for (uint64_t i = 0; i < kRounds || releases < 300; ++i) Touch(0, i * 7);
+  for (uint64_t i = 0; i < kRounds; ++i) {
+    Touch(0, i * 7);
+    ++touches;
+  }
   done = true;
   host.Join();
+  EXPECT_NE(releases, 0u);
 }
 
 // A guest that flushes looks at the header of its root with no lock; a release
 // gives the page to another vCPU, whose fault writes the header.
 TEST_F(ReleasesBeside, WaitForALookAtARootWithNoLock) {
   std::atomic<bool> done{false};
+  std::atomic<uint64_t> flushes{0};
   std::atomic<int> releases{0};
   Beside host([&] {
     for (uint64_t i = 0; !done; ++i) {
+      const uint64_t before = flushes;
       Release();
       Touch(1, i);
       ++releases;
+      Await([&] { return done || flushes > before; });
     }
   });
   VcpuMmu& mmu = vm_.vcpu(0).mmu();
@@ -123,6 +133,7 @@ TEST_F(ReleasesBeside, WaitForALookAtARootWithNoLock) {
     // With paging off, too, a write of CR3 flushes.
     ASSERT_TRUE(mmu.WriteCr3(mmu.registers().cr3).ok());
     if (i % 8 == 0) Touch(0, i);
+    ++flushes;
   }
   done = true;
   host.Join();
