@@ -237,6 +237,15 @@ TEST_P(NoMemory, EachAllocationInTurnLeavesAHealthyVm) {
                  [&] { return mmu_->MoveSlot(kNormal, kSlot, Gfn(4096)); });
   FailEachStatus("MoveSlot back",
                  [&] { return mmu_->MoveSlot(kNormal, kSlot, Gfn(0)); });
+  for (const SlotZapPolicy policy :
+       {SlotZapPolicy::kTargeted, SlotZapPolicy::kWalk,
+        SlotZapPolicy::kRelease}) {
+    for (const Gfn base : {Gfn(4096), Gfn(0)}) {
+      FailEachStatus("MoveSlot by each way", [&] {
+        return mmu_->MoveSlot(kNormal, kSlot, base, policy);
+      });
+    }
+  }
   FailEachStatus("CreateSlot beside it", [&] {
     return mmu_->CreateSlot(
         {.id = SlotId{1}, .base = Gfn(8192), .pages = 8, .hva = ram_.hva()});
@@ -275,6 +284,44 @@ TEST_P(NoMemory, NoRoomForNeighboursIsNoFailure) {
         << outcome;
   }
   EXPECT_GT(mmu_->GetStats().leaf_sptes, 0u);
+}
+
+// A release, and the walk, take none; filling again after it does.
+TEST_P(NoMemory, APrefaultAfterAReleaseEndsWhereMemoryDoes) {
+  auto mmu =
+      Mmu::Create({.host = &host_, .table_capacity = 64, .max_vcpus = 2});
+  ASSERT_TRUE(mmu.ok()) << mmu.status();
+  mmu_ = *std::move(mmu);
+  vcpu_ = *mmu_->CreateVcpu(VcpuId{0});
+  ASSERT_TRUE(mmu_->CreateSlot({.id = kSlot,
+                                .base = Gfn(0),
+                                .pages = GuestRam::kPages,
+                                .hva = ram_.hva()})
+                  .ok());
+  ASSERT_TRUE(vcpu_->SetRegisters(LongMode()).ok());
+  uint64_t stopped = 0;
+  for (uint64_t n = 0;; ++n) {
+    ASSERT_LT(n, 100u);
+    FailingNew::Arm(n, GetParam());
+    const PrefaultResult result = vcpu_->Prefault(Gva(0), 1024, Read());
+    const bool failed = FailingNew::Disarm();
+    ExpectHealthy("a prefault");
+    EXPECT_EQ(result.skipped, 0u);
+    if (!result.outcome.resume()) {
+      EXPECT_TRUE(failed);
+      EXPECT_EQ(result.outcome.kind, FaultOutcome::Kind::kNoMemory);
+      EXPECT_LT(result.mapped, 1024u);
+      ++stopped;
+    } else {
+      EXPECT_EQ(result.mapped, 1024u);
+    }
+    FailingNew::Arm(0, GetParam());
+    mmu_->InvalidateAll(Strategy::kRelease);
+    EXPECT_FALSE(FailingNew::Disarm()) << "a release takes memory";
+    ExpectHealthy("a release");
+    if (!failed) break;
+  }
+  EXPECT_GT(stopped, 0u);
 }
 
 // The text of an error takes memory, too.
