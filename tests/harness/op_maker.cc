@@ -225,6 +225,8 @@ Op OpMaker::MakeVcpuOp(Op op) {
       return op.Set(Field::kSpace, choices_.Below(2));
     case OpKind::kStore:
       return MakeGuestStore(std::move(op));
+    case OpKind::kTranslate:
+      return op.Set(Field::kWarm, choices_.Below(2));
     default:
       return op;
   }

@@ -123,6 +123,7 @@ constexpr FieldInfo kFieldTable[] = {
     {"type", Style::kWords, kInvpcidWords, 0},
     {"pcid", Style::kHex, {}, 0},
     {"policy", Style::kWords, kPolicyWords, 2},
+    {"warm", Style::kDecimal, {}, 0},
 };
 static_assert(std::size(kFieldTable) == kFields);
 
@@ -160,7 +161,7 @@ constexpr OpShape kOpTable[] = {
      3,
      false},
     {"translate",
-     {F::kVcpu, F::kGva, F::kType, F::kPrivilege, F::kAc, F::kPkru},
+     {F::kVcpu, F::kGva, F::kType, F::kPrivilege, F::kAc, F::kPkru, F::kWarm},
      2,
      false},
     {"invlpg", {F::kVcpu, F::kGva}, 2, false},

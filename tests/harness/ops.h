@@ -143,8 +143,9 @@ enum class Field : uint8_t {
   kInvpcidType,
   kPcid,
   kPolicy,
+  kWarm,
 };
-inline constexpr size_t kFields = 53;
+inline constexpr size_t kFields = 54;
 
 // What the words of the word-valued fields stand for; any other number is
 // legal too, and means what the enum of the public header makes of it.

@@ -103,8 +103,10 @@ OpResult ShadowmmuBackend::ApplyGuest(const Op& op, StreamVcpu& vcpu) {
                           BytesOf(op));
     case OpKind::kTranslate:
       return outside([&](VcpuMmu& mmu, OpResult& result) {
-        const Translation translation =
-            mmu.Translate(GvaOf(op, mmu.registers()), AccessOf(op));
+        const Gva gva = GvaOf(op, mmu.registers());
+        // It may not be mapped; what is mapped is looked at after the op.
+        if (op.Get(Field::kWarm) != 0) mmu.Prefault(gva, 1, AccessOf(op));
+        const Translation translation = mmu.Translate(gva, AccessOf(op));
         result.outcome = translation.outcome;
         result.gpa = translation.gpa;
       });
