@@ -175,6 +175,22 @@ TEST_F(Prefaulted, AcrossTheEndOfTheAddressesPagesAreLeftOut) {
   EXPECT_EQ(result.skipped, 4u);
 }
 
+// A guest page of 2 MiB in small ones of the host: the neighbours in its direct
+// page have the rights that the guest gives, and no more.
+TEST_F(Prefaulted, OfALargeGuestPageTheRightsAreTheGuests) {
+  UseTables(0);
+  constexpr Gfn kLarge{1024};
+  ASSERT_TRUE(tables_->Map(kGva, ToGpa(kLarge), Level::k2M, gpte::kUser).ok());
+  Expect(Prefault(kGva, 512), 512, 0);
+  EXPECT_GT(Now().sptes_prefetched, 400u);
+  ExpectNoFaults(kGva, 512, Read());
+  for (const uint64_t page : {1u, 300u, 511u}) {
+    EXPECT_TRUE(cpu_->Touch(At(page), Write(Privilege::kUser))
+                    .EndedAs(FaultOutcome::Kind::kGuestFault))
+        << page;
+  }
+}
+
 class PrefaultedLarge : public Prefaulted {
  protected:
   PrefaultedLarge() : Prefaulted({.largest = Level::k2M}) {}
