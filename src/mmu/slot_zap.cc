@@ -65,15 +65,8 @@ SlotZapPolicy Cheapest(const SlotZapCosts& costs) {
 }
 
 uint64_t& CountOf(SlotZapPolicy way, Stats& counters) {
-  switch (way) {
-    case SlotZapPolicy::kWalk:
-      return counters.slots_zapped_by_walk;
-    case SlotZapPolicy::kRelease:
-      return counters.slots_zapped_by_release;
-    case SlotZapPolicy::kAuto:
-    case SlotZapPolicy::kTargeted:
-      return counters.slots_zapped_targeted;
-  }
+  if (way == SlotZapPolicy::kWalk) return counters.slots_zapped_by_walk;
+  if (way == SlotZapPolicy::kRelease) return counters.slots_zapped_by_release;
   return counters.slots_zapped_targeted;
 }
 
