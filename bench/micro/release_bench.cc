@@ -11,7 +11,8 @@
 //                                  paging off, and until all are mapped again:
 //                                  by a fault each, or by Prefault. Of that
 //                                  `op`: the invalidation alone; `warm`: the
-//                                  rest, per page. Time per page.
+//                                  rest, per page. Time per page. (Such a guest
+//                                  has 2^20 pages, and no more.)
 //   SlotZap/<policy>/slot:<S>/others:<O>
 //                                  Mmu::DeleteSlot of a slot of S pages, beside
 //                                  one of O pages, all mapped by a guest with
@@ -167,8 +168,9 @@ void RegisterReleases() {
           [=](benchmark::State& state) { RunRelease(state, pages, vcpus); });
     }
   }
-  for (const uint64_t pages : small ? std::vector<uint64_t>{1 << 10}
-                                    : std::vector<uint64_t>{1 << 14, 1 << 18}) {
+  for (const uint64_t pages :
+       small ? std::vector<uint64_t>{1 << 10}
+             : std::vector<uint64_t>{1 << 10, 1 << 14, 1 << 18, 1 << 20}) {
     for (const Strategy strategy : kStrategies) {
       for (const How how : {How::kFaults, How::kPrefault}) {
         Register(
