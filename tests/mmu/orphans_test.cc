@@ -124,6 +124,25 @@ TEST_P(OrphanInEveryMode, WhoGetsItsMemoryStoresWithNoExit) {
 
 // ---- What does not depend on the mode ----
 
+// A directory of 4-byte entries has four shadow pages, one a GiB: the entry
+// behind a link of the others is not where one counts from their beginning.
+TEST_F(Orphan, OneThatIsStillNamedStaysInEveryGibOf32Bits) {
+  Use(GuestMode::kTwoLevel);
+  for (uint64_t gib = 1; gib < 4; ++gib) {
+    const Gva gva((gib << 30) + 0x5000);
+    ASSERT_TRUE(tables_->Map(gva, kData, Level::k4K, kAll).ok());
+    Run(gva);
+    const Gfn table = Table(Level::k4K, gva);
+    const uint64_t entry = tables_->Entry(gva, Level::k2M).value();
+    Store(Level::k2M, entry & ~gpte::kAccessed, gva);
+    EXPECT_TRUE(Shadowed(table)) << gib;
+    EXPECT_EQ(Unlinked(), gib - 1);
+    Run(gva);
+    Store(Level::k2M, 0, gva);
+    EXPECT_FALSE(Shadowed(table)) << gib;
+  }
+}
+
 TEST_F(Orphan, OneThatIsARootStays) {
   Use(GuestMode::kFourLevel);
   // The root names itself, as Windows has it.
