@@ -68,11 +68,15 @@ TEST_F(ReleasesBeside, NameAVcpuThatDoesNotLeave) {
   std::atomic<int> kicks{0};
   std::atomic<bool> in_guest{false};
   std::atomic<bool> kicked_again{false};
-  vm_.host().SetStallHook([&](const Stall& stall) { told.set_value(stall); });
+  // More than once, where this machine is slow.
+  std::atomic<bool> is_told{false};
+  vm_.host().SetStallHook([&](const Stall& stall) {
+    if (!is_told.exchange(true)) told.set_value(stall);
+  });
   vm_.host().SetKickHook([&](const VcpuSet& set) {
     EXPECT_TRUE(set.Contains(VcpuId{1}));
     EXPECT_EQ(set.size(), 1u);
-    if (++kicks == 2) kicked_again = true;
+    if (++kicks >= 2) kicked_again = true;
   });
   Beside guest([&] {
     ASSERT_TRUE(vm_.vcpu(1).mmu().EnterGuest().resume());
