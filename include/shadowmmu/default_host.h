@@ -5,7 +5,9 @@
 // tables are their virtual ones. There is no CPU that runs the guest, so Kick
 // does nothing and FlushTlb only counts, and Format says that it has every
 // feature: derive from it and override these three to drive a CPU, as the
-// tests' CPU model does.
+// tests' CPU model does. A vCPU that was put into the guest leaves it when its
+// own thread calls ExitGuest, and not before: a release of all pages waits for
+// that (Strategy::kRelease; a slot that goes may go by one, SlotZapPolicy).
 //
 // Thread safety: as Host asks.
 
