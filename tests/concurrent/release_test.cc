@@ -98,7 +98,7 @@ TEST_F(ReleasesBeside, NameAVcpuThatDoesNotLeave) {
 TEST_F(ReleasesBeside, LetFaultsStartOver) {
   std::atomic<bool> done{false};
   std::atomic<uint64_t> touches{0};
-  uint64_t releases = 0;
+  std::atomic<uint64_t> releases{0};
   Beside host([&] {
     while (!done) {
       // One for each touch: more of them might not let it come to its end.
@@ -108,13 +108,12 @@ TEST_F(ReleasesBeside, LetFaultsStartOver) {
       Await([&] { return done || touches > before; });
     }
   });
-  for (uint64_t i = 0; i < kRounds; ++i) {
+  for (uint64_t i = 0; i < kRounds || releases < 100; ++i) {
     Touch(0, i * 7);
     ++touches;
   }
   done = true;
   host.Join();
-  EXPECT_NE(releases, 0u);
 }
 
 // A guest that flushes looks at the header of its root with no lock; a release
