@@ -26,6 +26,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "bench/micro/bench_vm.h"
 #include "bench/micro/meter.h"
 #include "bench/micro/ops.h"
@@ -120,8 +121,6 @@ void RunWarm(benchmark::State& state, Strategy strategy, How how,
 
 // ---- SlotZap ----
 
-constexpr const char* kPolicyNames[] = {"auto", "targeted", "walk", "release"};
-
 void RunSlotZap(benchmark::State& state, SlotZapPolicy policy, uint64_t slot,
                 uint64_t others) {
   const GfnRange stays{Gfn(0), others};
@@ -136,20 +135,20 @@ void RunSlotZap(benchmark::State& state, SlotZapPolicy policy, uint64_t slot,
     MapAll(vcpu, goes.gfns(), How::kPrefault);
     MapAll(vcpu, stays, How::kPrefault);
     BenchVm::PassThroughGuest(vcpu);
-    const Clock::time_point start = Clock::now();
     meter.Start();
     const absl::Status gone = vm.mmu().DeleteSlot(goes.space, goes.id, policy);
-    const Clock::time_point deleted = Clock::now();
-    BenchVm::PassThroughGuest(vcpu);
-    // The guest goes through its memory, and faults where it must.
-    const bool others_went =
-        vm.stats().last_slot_zap.way != SlotZapPolicy::kTargeted;
-    if (others_went) MapAll(vcpu, stays, How::kFaults);
     meter.Stop();
-    meter.Note("op", Nanoseconds(deleted - start));
-    meter.Note("warm", Nanoseconds(Clock::now() - deleted));
-    meter.Note("way", static_cast<double>(vm.stats().last_slot_zap.way));
+    const double deletion = meter.nanoseconds();
     if (!gone.ok()) return gone.ToString();
+    const SlotZapPolicy way = vm.stats().last_slot_zap.way;
+    // The guest goes through its memory, and faults where it must.
+    meter.Start();
+    BenchVm::PassThroughGuest(vcpu);
+    if (way != SlotZapPolicy::kTargeted) MapAll(vcpu, stays, How::kFaults);
+    meter.Stop();
+    meter.Note("op", deletion);
+    meter.Note("warm", meter.nanoseconds() - deletion);
+    meter.Note("way", static_cast<double>(way));
     return vm.ExpectSptes(others);
   });
 }
@@ -191,12 +190,11 @@ void RegisterReleases() {
       for (const SlotZapPolicy policy :
            {SlotZapPolicy::kAuto, SlotZapPolicy::kTargeted,
             SlotZapPolicy::kWalk, SlotZapPolicy::kRelease}) {
-        Register(
-            absl::StrCat("SlotZap/", kPolicyNames[static_cast<size_t>(policy)],
-                         "/slot:", slot, "/others:", others),
-            [=](benchmark::State& state) {
-              RunSlotZap(state, policy, slot, others);
-            });
+        Register(absl::StrFormat("SlotZap/%s/slot:%d/others:%d",
+                                 absl::FormatStreamed(policy), slot, others),
+                 [=](benchmark::State& state) {
+                   RunSlotZap(state, policy, slot, others);
+                 });
       }
     }
   }

@@ -1,10 +1,9 @@
 // Stall/<what>/N:<N>: what a vCPU that faults all the time feels of an
 // operation on another CPU, in a VM that has N pages mapped, half of them in a
 // slot that goes. <what>: `nothing` (as long, and only the machine's own
-// noise), `delete_<policy>` (the slot), `zap_all`, `obsolete_walk`, `release`
-// (all of each), `bump`
-// (the obsolete pages stay), `flags` (the slot becomes read-only, and is
-// writable again).
+// noise), `delete_<policy>` (the slot), `zap_all`, `obsolete_walk` and
+// `release` (each of everything), `bump` (the obsolete pages stay), `flags`
+// (the slot becomes read-only, and is writable again).
 //
 // The vCPU takes write faults on pages of the other slot, one after another,
 // again and again; each is timed. Figures are microseconds, medians of the
@@ -150,10 +149,10 @@ class StalledVm {
   }
   void Operate(What what, Clock::time_point until) {
     Mmu& mmu = vm_.mmu();
+    if (const std::optional<SlotZapPolicy> policy = PolicyOf(what)) {
+      return Expect(mmu.DeleteSlot(goes_.space, goes_.id, *policy));
+    }
     switch (what) {
-      default:
-        Expect(mmu.DeleteSlot(goes_.space, goes_.id, *PolicyOf(what)));
-        break;
       case What::kNothing:
         while (Clock::now() < until) {
         }
@@ -173,6 +172,8 @@ class StalledVm {
       case What::kFlags:
         Expect(mmu.SetSlotFlags(goes_.space, goes_.id, SlotFlags::kReadOnly));
         Expect(mmu.SetSlotFlags(goes_.space, goes_.id, SlotFlags::kNone));
+        break;
+      default:
         break;
     }
   }

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "bench/replay/help_text.h"
 
@@ -136,7 +137,7 @@ absl::Status SetStrategy(absl::string_view value, Options* options) {
 
 absl::Status SetSlotZap(absl::string_view value, Options* options) {
   for (const SlotZapPolicy policy : kSlotZapPolicies) {
-    if (value != NameOf(policy)) continue;
+    if (value != absl::StrFormat("%s", absl::FormatStreamed(policy))) continue;
     options->slot_zap = policy;
     return absl::OkStatus();
   }
@@ -244,20 +245,6 @@ absl::string_view NameOf(Strategy strategy) {
     case Strategy::kObsoleteWalk:
       return "obsolete_walk";
     case Strategy::kRelease:
-      return "release";
-  }
-  return "";
-}
-
-absl::string_view NameOf(SlotZapPolicy policy) {
-  switch (policy) {
-    case SlotZapPolicy::kAuto:
-      return "auto";
-    case SlotZapPolicy::kTargeted:
-      return "targeted";
-    case SlotZapPolicy::kWalk:
-      return "walk";
-    case SlotZapPolicy::kRelease:
       return "release";
   }
   return "";

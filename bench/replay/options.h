@@ -69,7 +69,6 @@ absl::string_view NameOf(Strategy strategy);
 inline constexpr std::array kSlotZapPolicies = {
     SlotZapPolicy::kAuto, SlotZapPolicy::kTargeted, SlotZapPolicy::kWalk,
     SlotZapPolicy::kRelease};
-absl::string_view NameOf(SlotZapPolicy policy);
 absl::string_view NameOf(Options::Workload workload);
 
 // The part of --help that describes the options.

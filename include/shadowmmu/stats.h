@@ -44,11 +44,11 @@ struct Stats {
   uint64_t pages_created = 0;   // shadow pages made
   uint64_t pages_zapped = 0;    // shadow pages taken out
   uint64_t pages_evicted = 0;   // of these, to make room
-  uint64_t pages_released = 0;  // shadow pages that a release took, unwalked
-  uint64_t releases = 0;
   uint64_t pages_flooded = 0;   // of these, their table was written as data
   uint64_t pages_unlinked = 0;  // of these, the guest let go of their table
-  uint64_t sptes_zapped = 0;    // leaf entries taken off their rmap
+  uint64_t pages_released = 0;  // shadow pages that a release took, unwalked
+  uint64_t releases = 0;
+  uint64_t sptes_zapped = 0;  // leaf entries taken off their rmap
   uint64_t generation_bumps = 0;
   uint64_t reclaim_batches = 0;  // holds of the lock by ReclaimObsolete
   uint64_t lock_breaks = 0;      // times a walk let others in

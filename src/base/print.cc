@@ -130,13 +130,17 @@ std::ostream& operator<<(std::ostream& os, const Stats& stats) {
      << "\nslots_zapped_targeted " << stats.slots_zapped_targeted
      << "\nslots_zapped_by_walk " << stats.slots_zapped_by_walk
      << "\nslots_zapped_by_release " << stats.slots_zapped_by_release
-     << "\npages_flooded " << stats.pages_flooded << "\npages_unlinked "
-     << stats.pages_unlinked << "\nlinks_inherited " << stats.links_inherited
-     << "\nsptes_zapped " << stats.sptes_zapped << "\ngeneration_bumps "
-     << stats.generation_bumps << "\nreclaim_batches " << stats.reclaim_batches
-     << "\nlock_breaks " << stats.lock_breaks << "\ntlb_flushes "
-     << stats.tlb_flushes << "\nflushes_spared " << stats.flushes_spared
-     << "\nguest_writes " << stats.guest_writes << "\nguest_table_writes "
+     << "\nlast_slot_zap_targeted_ns "
+     << stats.last_slot_zap.estimate.targeted_ns << "\nlast_slot_zap_walk_ns "
+     << stats.last_slot_zap.estimate.walk_ns << "\nlast_slot_zap_release_ns "
+     << stats.last_slot_zap.estimate.release_ns << "\npages_flooded "
+     << stats.pages_flooded << "\npages_unlinked " << stats.pages_unlinked
+     << "\nlinks_inherited " << stats.links_inherited << "\nsptes_zapped "
+     << stats.sptes_zapped << "\ngeneration_bumps " << stats.generation_bumps
+     << "\nreclaim_batches " << stats.reclaim_batches << "\nlock_breaks "
+     << stats.lock_breaks << "\ntlb_flushes " << stats.tlb_flushes
+     << "\nflushes_spared " << stats.flushes_spared << "\nguest_writes "
+     << stats.guest_writes << "\nguest_table_writes "
      << stats.guest_table_writes << "\nlongest_lock_hold_ns "
      << stats.longest_lock_hold_ns << "\n";
   for (size_t i = 0; i < stats.lock_holds.size(); ++i) {

@@ -178,10 +178,9 @@ bool Attempt::Stale() const {
 
 // What a fault may need at most: a page for each level below the root. And to
 // fill neighbours, the lack of which is no reason to fail.
-constexpr uint32_t kTables = kMaxLevels - 1;
-constexpr Needs kLeastNeeds = NeedsOfFault(kTables);
+constexpr Needs kLeastNeeds = NeedsOfFault(kTablesOfFault);
 Needs NeedsWithNeighbours(const Surroundings& surroundings) {
-  return NeedsOfFault(kTables, surroundings.window - 1);
+  return NeedsOfFault(kTablesOfFault, surroundings.window - 1);
 }
 
 void Attempt::Fill(SpteRef leaf) {

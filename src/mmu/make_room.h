@@ -29,6 +29,9 @@ struct Needs {
   ListNeeds lists;
 };
 
+// The pages that a fault makes at most: one for each level below the root.
+inline constexpr uint32_t kTablesOfFault = kMaxLevels - 1;
+
 // For a fault that makes at most `tables` new pages: each may be linked, and
 // one leaf be put on an rmap, and so may its `neighbours` in the same table.
 constexpr Needs NeedsOfFault(uint32_t tables, uint32_t neighbours = 0) {

@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "src/mmu/fault.h"
+#include "src/mmu/make_room.h"
+#include "src/mmu/permission.h"
 #include "src/mmu/roots.h"
 
 namespace shadowmmu {
 namespace {
 
-// What one fault may take.
-constexpr uint32_t kTables = kMaxLevels - 1;
 // How often a page that a fault has mapped may be gone again.
 constexpr int kMaxTries = 4;
 
@@ -19,29 +19,38 @@ struct Mapped {
   bool room = true;    // for another fault
 };
 
+// Whether the walking CPU, which has CR0.WP set always, lets `access` through.
+// A leaf never has more rights than the way to it.
+bool Allows(const VcpuState& vcpu, Spte leaf, const Access& access) {
+  PermissionRules rules = vcpu.paging.permissions;
+  rules.write_protect = true;
+  return leaf.present() && RightsAllow(leaf.rights(), access, rules) &&
+         !KeyDenies(leaf.rights(), leaf.key(), access, rules);
+}
+
 // The pages from entry `ref` of a page table on, at most `most`.
-uint64_t CountInTable(Vm& vm, SpteRef ref, uint64_t most, AccessType type)
+uint64_t CountInTable(Vm& vm, const VcpuState& vcpu, SpteRef ref, uint64_t most,
+                      const Access& access)
     ABSL_SHARED_LOCKS_REQUIRED(vm.lock) {
   const uint64_t end = std::min<uint64_t>(kEntriesPerTable - ref.index(), most);
   uint64_t pages = 0;
-  while (pages < end) {
-    const Spte spte = vm.arena.Load(
-        SpteRef(ref.table(), ref.index() + static_cast<unsigned>(pages)));
-    const bool enough =
-        spte.present() && (type != AccessType::kWrite || spte.writable());
-    if (!enough) break;
+  while (pages < end &&
+         Allows(vcpu,
+                vm.arena.Load(SpteRef(
+                    ref.table(), ref.index() + static_cast<unsigned>(pages))),
+                access)) {
     ++pages;
   }
   return pages;
 }
 
-Mapped Look(Vm& vm, VcpuState& vcpu, Gva gva, uint64_t most, AccessType type)
-    ABSL_LOCKS_EXCLUDED(vm.lock) {
+Mapped Look(Vm& vm, VcpuState& vcpu, Gva gva, uint64_t most,
+            const Access& access) ABSL_LOCKS_EXCLUDED(vm.lock) {
   const SharedVmLock held(vm, ToInt(vcpu.id));
   Mapped mapped;
   {
     MutexLock structure(&vm.structure_lock);
-    mapped.room = vm.arena.free_tables() >= kTables;
+    mapped.room = vm.arena.free_tables() >= kTablesOfFault;
   }
   if (!RootUsable(vm, vcpu.root)) return mapped;
   TableIndex table = vcpu.root.For(gva);
@@ -49,16 +58,17 @@ Mapped Look(Vm& vm, VcpuState& vcpu, Gva gva, uint64_t most, AccessType type)
     const Level level = vm.arena.Page(table).role.level();
     const SpteRef ref(table, IndexAt(gva, level));
     if (level == Level::k4K) {
-      mapped.pages = CountInTable(vm, ref, most, type);
+      mapped.pages = CountInTable(vm, vcpu, ref, most, access);
       break;
     }
     const Spte spte = vm.arena.Load(ref);
     if (!spte.present()) break;
     if (spte.leaf(level)) {
-      const bool enough = type != AccessType::kWrite || spte.writable();
       const uint64_t inside =
           (gva.value() >> kPageShift) & (PagesPerEntry(level) - 1);
-      if (enough) mapped.pages = std::min(PagesPerEntry(level) - inside, most);
+      if (Allows(vcpu, spte, access)) {
+        mapped.pages = std::min(PagesPerEntry(level) - inside, most);
+      }
       break;
     }
     table = vm.arena.TableAt(vm.format.TableOf(spte));
@@ -75,7 +85,7 @@ PrefaultResult Prefault(Vm& vm, VcpuState& vcpu, Gva first, uint64_t pages,
   while (result.mapped + result.skipped < pages) {
     const uint64_t done = result.mapped + result.skipped;
     const Gva gva = vcpu.paging.Linear(first + done * kPageSize);
-    const Mapped mapped = Look(vm, vcpu, gva, pages - done, access.type);
+    const Mapped mapped = Look(vm, vcpu, gva, pages - done, access);
     if (mapped.pages != 0) {
       result.mapped += mapped.pages;
       tries = 0;

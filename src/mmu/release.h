@@ -18,8 +18,8 @@
 //     first (SlotRmaps, ShadowPageTable, TableArena).
 //  3. Of what is held outside the MMU lock nothing is counted down, freed or
 //     looked up: a root is a handle with an epoch, and a vCPU's reserve is
-//     emptied here. Walks that let others in begin anew, or compare the epoch
-//     (arena_epoch, make_room.cc).
+//     emptied here. Walks that let others in keep no index over that: they
+//     begin anew with what is there then.
 //  4. Every vCPU loads a new root before it enters the guest again, and flushes
 //     for that (roots.h).
 //  5. Nothing that must survive is kept in sptes alone: a page is marked dirty

@@ -191,6 +191,19 @@ TEST_F(Prefaulted, OfALargeGuestPageTheRightsAreTheGuests) {
   }
 }
 
+// What is mapped lets some accesses through, and not others.
+TEST_F(Prefaulted, WhatIsMappedForOthersCountsOnlyForThem) {
+  UseTables(0);
+  for (uint64_t i = 0; i < 32; ++i) {
+    Map(i, i % 2 == 0 ? kAll : kAll | gpte::kNoExecute);
+    Map(32 + i, gpte::kWritable);  // no user page
+  }
+  Expect(Prefault(kGva, 64, Read()), 64, 0);
+  Expect(Prefault(kGva, 32, Fetch()), 16, 16);
+  Expect(Prefault(kGva, 64, Read(Privilege::kUser)), 32, 32);
+  Expect(Prefault(kGva, 64, Read()), 64, 0);
+}
+
 class PrefaultedLarge : public Prefaulted {
  protected:
   PrefaultedLarge() : Prefaulted({.largest = Level::k2M}) {}

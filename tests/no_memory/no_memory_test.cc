@@ -150,6 +150,21 @@ class NoMemory : public ::testing::TestWithParam<FailingNew::Lasting> {
     });
   }
 
+  // A guest on its own tables, with all the memory it wants.
+  void MakeGuest() {
+    auto mmu =
+        Mmu::Create({.host = &host_, .table_capacity = 64, .max_vcpus = 2});
+    ASSERT_TRUE(mmu.ok()) << mmu.status();
+    mmu_ = *std::move(mmu);
+    vcpu_ = *mmu_->CreateVcpu(VcpuId{0});
+    ASSERT_TRUE(mmu_->CreateSlot({.id = kSlot,
+                                  .base = Gfn(0),
+                                  .pages = GuestRam::kPages,
+                                  .hva = ram_.hva()})
+                    .ok());
+    ASSERT_TRUE(vcpu_->SetRegisters(LongMode()).ok());
+  }
+
   void ExpectHealthy(const std::string& what) {
     if (mmu_ == nullptr) return;
     const AuditReport report = Audit(*mmu_);
@@ -261,17 +276,7 @@ TEST_P(NoMemory, EachAllocationInTurnLeavesAHealthyVm) {
 }
 
 TEST_P(NoMemory, NoRoomForNeighboursIsNoFailure) {
-  auto mmu =
-      Mmu::Create({.host = &host_, .table_capacity = 64, .max_vcpus = 2});
-  ASSERT_TRUE(mmu.ok()) << mmu.status();
-  mmu_ = *std::move(mmu);
-  vcpu_ = *mmu_->CreateVcpu(VcpuId{0});
-  ASSERT_TRUE(mmu_->CreateSlot({.id = kSlot,
-                                .base = Gfn(0),
-                                .pages = GuestRam::kPages,
-                                .hva = ram_.hva()})
-                  .ok());
-  ASSERT_TRUE(vcpu_->SetRegisters(LongMode()).ok());
+  ASSERT_NO_FATAL_FAILURE(MakeGuest());
   ASSERT_TRUE(Enter());
   for (uint64_t n = 0; n < 40; ++n) {
     FailingNew::Arm(n, GetParam());
@@ -288,17 +293,7 @@ TEST_P(NoMemory, NoRoomForNeighboursIsNoFailure) {
 
 // A release, and the walk, take none; filling again after it does.
 TEST_P(NoMemory, APrefaultAfterAReleaseEndsWhereMemoryDoes) {
-  auto mmu =
-      Mmu::Create({.host = &host_, .table_capacity = 64, .max_vcpus = 2});
-  ASSERT_TRUE(mmu.ok()) << mmu.status();
-  mmu_ = *std::move(mmu);
-  vcpu_ = *mmu_->CreateVcpu(VcpuId{0});
-  ASSERT_TRUE(mmu_->CreateSlot({.id = kSlot,
-                                .base = Gfn(0),
-                                .pages = GuestRam::kPages,
-                                .hva = ram_.hva()})
-                  .ok());
-  ASSERT_TRUE(vcpu_->SetRegisters(LongMode()).ok());
+  ASSERT_NO_FATAL_FAILURE(MakeGuest());
   uint64_t stopped = 0;
   for (uint64_t n = 0;; ++n) {
     ASSERT_LT(n, 100u);
